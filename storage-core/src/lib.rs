@@ -1,0 +1,42 @@
+#![doc = include_str!("../README.md")]
+
+mod admin;
+mod backend;
+mod capability;
+mod descriptor;
+mod error;
+mod feed;
+mod index;
+mod json;
+mod mutation;
+mod name;
+mod page;
+pub mod query;
+mod record;
+mod request;
+mod store;
+mod time;
+mod value;
+mod version;
+
+pub use admin::{Health, HealthStatus, Maintenance, MaintenanceReport, Stats};
+pub use backend::{Backend, BackendInfo};
+pub use capability::{AtomicScope, Capabilities, Coalescing, Feature, Limits, Support};
+pub use descriptor::{LinkedType, TypeDescriptor, decode_config, nearest};
+pub use error::{Error, ErrorKind, Result, Retry};
+pub use feed::{ChangeEvent, Changes};
+pub use index::IndexSpec;
+pub use json::{Json, MAX_JSON_DEPTH, compare_numbers, json_eq};
+pub use mutation::{Atomicity, Batch, Change, Effect, Mutation, Precondition, Written};
+pub use name::{Address, CollectionName, Key, MAX_COLLECTION_BYTES, MAX_KEY_BYTES};
+pub use page::{Cursor, MAX_CURSOR_BYTES, Page};
+pub use query::{Count, Direction, Filter, ListItems, ListRange, Path, Query, Scan, Sort, Test};
+pub use record::Record;
+pub use request::Request;
+pub use store::Store;
+pub use time::Timestamp;
+pub use value::{Blob, Value, ValueKind};
+pub use version::{MAX_VERSION_BYTES, Version};
+
+#[doc(hidden)]
+pub use inventory;
