@@ -1,1 +1,21 @@
-//! See the crate description.
+#![doc = include_str!("../README.md")]
+
+mod backends;
+mod config;
+mod entry;
+mod event;
+mod open;
+mod redact;
+mod registry;
+mod resolve;
+
+pub use config::StoreConfig;
+pub use entry::{Descriptor, Origin, Status, TypeEntry};
+pub use event::RegistryEvent;
+pub use open::{OpenPlan, open, open_backend};
+pub use registry::Registry;
+pub use resolve::TypeRef;
+pub use semver;
+pub use storage_core::*;
+#[cfg(feature = "file")]
+pub use storage_file as file;

@@ -1,1 +1,15 @@
-//! See the crate description.
+#![doc = include_str!("../README.md")]
+
+pub mod cases;
+mod cx;
+mod harness;
+pub mod helpers;
+mod list;
+pub mod negative;
+mod suite;
+
+pub(crate) use suite::__case_list;
+
+pub use cx::Cx;
+pub use harness::{Fixture, Harness, ServerControl};
+pub use suite::{Case, Outcome, Run, TIME_LIMIT, cases, find, run_as_test};

@@ -1,0 +1,145 @@
+//! Rounds: every peer in turn, again and again, so that a slow minute of the machine hits all of them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::data;
+use crate::peer::Peer;
+use crate::workload::{Done, Part, Workload, verify};
+
+/// One peer under one workload with some number of tasks.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Measurement {
+    pub(crate) peer: &'static str,
+    pub(crate) workload: Workload,
+    pub(crate) tasks: u64,
+    /// Calls per second, the median of the rounds.
+    pub(crate) calls_per_second: f64,
+    /// Calls per second in each round.
+    pub(crate) rounds: Vec<f64>,
+    /// Half of the calls were answered within this many microseconds.
+    pub(crate) p50_us: f64,
+    /// 99 in 100 were answered within this many microseconds.
+    pub(crate) p99_us: f64,
+    /// To the baseline: the median of the ratios within each round.
+    pub(crate) ratio: Option<f64>,
+}
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) records: u64,
+    pub(crate) rounds: u64,
+    pub(crate) each: Duration,
+}
+
+/// Writes the records that are read later.
+pub(crate) async fn load(peer: &dyn Peer, records: u64) -> Result<()> {
+    let mut from = 0;
+    while from < records {
+        let to = records.min(from + 1_000);
+        peer.put_many((from..to).map(|index| (data::key(index), data::value(index, 0))).collect()).await?;
+        from = to;
+    }
+    Ok(())
+}
+
+/// Runs a workload on all peers that have what it needs, in alternation.
+pub(crate) async fn compare(
+    peers: &[Arc<dyn Peer>],
+    workload: Workload,
+    tasks: u64,
+    plan: Plan,
+    baseline: &str,
+) -> Result<Vec<Measurement>> {
+    let able: Vec<_> =
+        peers.iter().filter(|peer| workload.needs().is_none_or(|need| peer.has(need))).collect();
+    let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); able.len()];
+    let mut latencies = Vec::new();
+    for _ in &able {
+        latencies.push(Histogram::<u64>::new(3)?);
+    }
+    for round in 1..=plan.rounds {
+        for (position, peer) in able.iter().enumerate() {
+            let name = peer.info().name;
+            let failed = || format!("{name}: {workload:?} with {tasks} tasks, round {round}");
+            // Counters are kept apart by workload round and number of tasks.
+            let id = round << 8 | tasks & 0xff;
+            let (speed, seen) = once(peer, workload, tasks, plan, id).await.with_context(failed)?;
+            rounds[position].push(speed);
+            latencies[position].add(seen)?;
+        }
+    }
+    let base = able.iter().position(|peer| peer.info().name == baseline);
+    let measured = able.iter().enumerate().map(|(position, peer)| {
+        let ratios =
+            base.map(|base| rounds[position].iter().zip(&rounds[base]).map(|(a, b)| a / b).collect());
+        Measurement {
+            peer: peer.info().name,
+            workload,
+            tasks,
+            calls_per_second: median(rounds[position].clone()),
+            rounds: rounds[position].clone(),
+            p50_us: latencies[position].value_at_quantile(0.5) as f64 / 1e3,
+            p99_us: latencies[position].value_at_quantile(0.99) as f64 / 1e3,
+            ratio: ratios.map(median),
+        }
+    });
+    Ok(measured.collect())
+}
+
+async fn once(
+    peer: &Arc<dyn Peer>,
+    workload: Workload,
+    tasks: u64,
+    plan: Plan,
+    round: u64,
+) -> Result<(f64, Histogram<u64>)> {
+    let started = Instant::now();
+    let part =
+        |task| Part { workload, task, tasks, records: plan.records, round, until: started + plan.each };
+    let running: Vec<_> = (0..tasks)
+        .map(|task| {
+            let (peer, part) = (peer.clone(), part(task));
+            tokio::spawn(async move { part.run(&*peer).await })
+        })
+        .collect();
+    let mut done: Vec<Done> = Vec::with_capacity(running.len());
+    for task in running {
+        done.push(task.await.context("a task panicked")??);
+    }
+    let elapsed = started.elapsed().as_secs_f64();
+    verify(&**peer, &part(0), &done).await?;
+    let mut latencies = Histogram::new(3)?;
+    for task in &done {
+        latencies.add(&task.latencies)?;
+    }
+    Ok((latencies.len() as f64 / elapsed, latencies))
+}
+
+/// The middle value, or the mean of the two in the middle; not a number if there is none.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        odd if odd % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(vec![]).is_nan());
+    }
+}

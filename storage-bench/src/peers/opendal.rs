@@ -1,0 +1,99 @@
+//! The embedded key-value services of Apache OpenDAL.
+//!
+//! Left out: `sqlite`, whose driver links another SQLite than rusqlite's, which cargo forbids in one binary;
+//! `rocksdb`, for its C++ build; and `cacache`, a cache on the file system.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use async_trait::async_trait;
+use bytes::Bytes;
+use opendal::{ErrorKind, Operator, services};
+
+use crate::peer::{Durability, Feature, Page, Peer, PeerInfo};
+
+/// A service of OpenDAL.
+pub(crate) struct OpenDal {
+    info: PeerInfo,
+    operator: Operator,
+}
+
+impl OpenDal {
+    pub(crate) fn redb(directory: &Path) -> Result<Self> {
+        let path = directory.join("data.redb");
+        let service = services::Redb::default().datadir(&path.to_string_lossy()).table("records");
+        Self::new("opendal-redb", Operator::new(service)?, Durability::Synced, "a transaction for each call")
+    }
+
+    pub(crate) fn persy(directory: &Path) -> Result<Self> {
+        let path = directory.join("data.persy");
+        let service =
+            services::Persy::default().datafile(&path.to_string_lossy()).segment("records").index("keys");
+        Self::new("opendal-persy", Operator::new(service)?, Durability::Synced, "a transaction for each call")
+    }
+
+    pub(crate) fn sled(directory: &Path) -> Result<Self> {
+        let path = directory.join("sled");
+        let service = services::Sled::default().datadir(&path.to_string_lossy());
+        let how = "acknowledges at once and syncs every 500 ms: no peer of the durable rows";
+        Self::new("opendal-sled", Operator::new(service)?, Durability::NotSynced, how)
+    }
+
+    fn new(
+        name: &'static str,
+        operator: Operator,
+        durability: Durability,
+        how: &'static str,
+    ) -> Result<Self> {
+        let version = super::version_of("opendal");
+        Ok(Self { info: PeerInfo { name, version, durability, how }, operator })
+    }
+}
+
+#[async_trait]
+impl Peer for OpenDal {
+    fn info(&self) -> &PeerInfo {
+        &self.info
+    }
+
+    /// Its listings have names without values, and it has no read-modify-write.
+    fn has(&self, _: Feature) -> bool {
+        false
+    }
+
+    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
+        match self.operator.read(key).await {
+            Ok(buffer) => Ok(Some(buffer.to_bytes())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn put(&self, key: String, value: Vec<u8>) -> Result<()> {
+        self.operator.write(&key, value).await?;
+        Ok(())
+    }
+
+    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            found.push(self.get(key).await?);
+        }
+        Ok(found)
+    }
+
+    async fn put_many(&self, records: Vec<(String, Vec<u8>)>) -> Result<()> {
+        for (key, value) in records {
+            self.put(key, value).await?;
+        }
+        Ok(())
+    }
+
+    async fn scan(&self, _: &str, _: Option<&str>, _: usize) -> Result<Page> {
+        bail!("OpenDAL has no scan with values")
+    }
+
+    async fn increment(&self, _: &str) -> Result<i64> {
+        bail!("OpenDAL has no increment")
+    }
+}

@@ -1,0 +1,157 @@
+//! The results as JSON or as Markdown.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::layers::LayerCost;
+use crate::machine::Machine;
+use crate::measure::Measurement;
+use crate::peer::{Durability, PeerInfo};
+use crate::target::{self, Target};
+use crate::workload::Workload;
+
+/// Everything that one run found.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) command: String,
+    pub(crate) machine: Machine,
+    pub(crate) baseline: String,
+    pub(crate) records: u64,
+    pub(crate) rounds: u64,
+    pub(crate) seconds_each: f64,
+    pub(crate) peers: Vec<PeerInfo>,
+    pub(crate) measurements: Vec<Measurement>,
+    pub(crate) layers: Option<LayerCost>,
+    pub(crate) targets: Vec<Target>,
+}
+
+impl Report {
+    pub(crate) fn json(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+
+    /// One table for each workload: a row for each peer, a column for each number of tasks.
+    pub(crate) fn markdown(&self) -> Result<String> {
+        let mut out = String::new();
+        let machine = &self.machine;
+        writeln!(out, "Command: `{}`\n", self.command)?;
+        writeln!(
+            out,
+            "Machine: {} cores, {}, {} of memory, Linux {}, {}; {}, {} build; load before the run {}.\n",
+            machine.cores,
+            machine.cpu,
+            machine.memory,
+            machine.kernel,
+            machine.file_system,
+            machine.rustc,
+            machine.build,
+            machine.load
+        )?;
+        writeln!(
+            out,
+            "{} records of 200 bytes. {} rounds of {} s; in each round every peer in turn. A cell is calls a second \
+             (the median of the rounds), the ratio to `{}` (the median of the ratios within a round), and the \
+             time of a call, p50 / p99. Every value read is checked against what was written.\n",
+            self.records, self.rounds, self.seconds_each, self.baseline
+        )?;
+        writeln!(out, "| peer | version | acknowledges | how |\n|---|---|---|---|")?;
+        for peer in &self.peers {
+            let when = match peer.durability {
+                Durability::Synced => "after the sync",
+                Durability::NotSynced => "**before** the sync",
+            };
+            writeln!(out, "| {} | {} | {when} | {} |", peer.name, peer.version, peer.how)?;
+        }
+        let mut seen: Vec<Workload> = Vec::new();
+        for measurement in &self.measurements {
+            if !seen.contains(&measurement.workload) {
+                seen.push(measurement.workload);
+                self.table(&mut out, measurement.workload)?;
+            }
+        }
+        if let Some(cost) = &self.layers {
+            writeln!(out, "\n### Layers\n\nA get of one record in memory, on one thread.\n")?;
+            writeln!(out, "| through | ns a call | over the backend's own method |\n|---|--:|--:|")?;
+            for (what, ns) in [
+                ("the backend's own method".to_owned(), cost.backend_ns),
+                (format!("its layers: {}", cost.layers), cost.layered_ns),
+                ("`Store`".to_owned(), cost.store_ns),
+            ] {
+                writeln!(out, "| {what} | {ns:.0} | {:+.0} |", ns - cost.backend_ns)?;
+            }
+        }
+        if !self.targets.is_empty() {
+            writeln!(out, "\n### Targets\n\n{}", target::markdown(&self.targets)?)?;
+        }
+        Ok(out)
+    }
+
+    fn table(&self, out: &mut String, workload: Workload) -> Result<()> {
+        let rows: Vec<_> = self.measurements.iter().filter(|m| m.workload == workload).collect();
+        let mut tasks: Vec<u64> = rows.iter().map(|m| m.tasks).collect();
+        tasks.sort_unstable();
+        tasks.dedup();
+        writeln!(out, "\n### {}\n", workload.title())?;
+        write!(out, "| peer |")?;
+        for count in &tasks {
+            write!(out, " {count} {} |", if *count == 1 { "task" } else { "tasks" })?;
+        }
+        writeln!(out, "\n|---|{}", "--:|".repeat(tasks.len()))?;
+        for peer in &self.peers {
+            let mark = if workload.writes() && peer.durability == Durability::NotSynced {
+                " (not synced)"
+            } else {
+                ""
+            };
+            write!(out, "| {}{mark} |", peer.name)?;
+            for count in &tasks {
+                match rows.iter().find(|m| m.tasks == *count && m.peer == peer.name) {
+                    None => write!(out, " – |")?,
+                    Some(m) => write!(
+                        out,
+                        " {}{} {} / {} |",
+                        thousands(m.calls_per_second),
+                        m.ratio.map_or(String::new(), |ratio| format!(" ({ratio:.2}x)")),
+                        duration(m.p50_us),
+                        duration(m.p99_us)
+                    )?,
+                }
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Three digits that count: 512, 5.12k, 51.2k, 512k.
+pub(crate) fn thousands(value: f64) -> String {
+    match value {
+        v if v < 1e3 => format!("{v:.0}"),
+        v if v < 1e4 => format!("{:.2}k", v / 1e3),
+        v if v < 1e5 => format!("{:.1}k", v / 1e3),
+        v if v < 1e6 => format!("{:.0}k", v / 1e3),
+        v => format!("{:.2}M", v / 1e6),
+    }
+}
+
+/// Microseconds, or milliseconds from one on.
+pub(crate) fn duration(us: f64) -> String {
+    match us {
+        us if us < 10.0 => format!("{us:.1} µs"),
+        us if us < 1e3 => format!("{us:.0} µs"),
+        us => format!("{:.1} ms", us / 1e3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!([512.4, 5_123.0, 51_234.0, 512_345.0].map(thousands), ["512", "5.12k", "51.2k", "512k"]);
+        assert_eq!([1.64, 164.2, 1_640.0].map(duration), ["1.6 µs", "164 µs", "1.6 ms"]);
+    }
+}

@@ -1,0 +1,85 @@
+//! The ratios that `storage` has set itself, held against one run.
+
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::layers::LayerCost;
+use crate::measure::{Measurement, median};
+use crate::peer::{Durability, PeerInfo};
+use crate::workload::Workload;
+
+/// One thing to reach, and what was measured.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Target {
+    what: String,
+    wanted: f64,
+    measured: f64,
+    /// Whether it is enough: at least `wanted`, or at most where `at_most` says so.
+    held: bool,
+    at_most: bool,
+}
+
+impl Target {
+    fn at_least(what: impl Into<String>, wanted: f64, measured: f64) -> Self {
+        Self { what: what.into(), wanted, measured, held: measured >= wanted, at_most: false }
+    }
+}
+
+/// The targets for which this run has both sides.
+pub(crate) fn targets(
+    measurements: &[Measurement],
+    peers: &[PeerInfo],
+    layers: Option<&LayerCost>,
+) -> Vec<Target> {
+    let find = |peer: &str, workload, tasks| {
+        measurements.iter().find(|m| m.peer == peer && m.workload == workload && m.tasks == tasks)
+    };
+    let ratio = |workload, tasks, other: &str| {
+        let (ours, theirs) = (find("storage-file", workload, tasks)?, find(other, workload, tasks)?);
+        Some(median(ours.rounds.iter().zip(&theirs.rounds).map(|(a, b)| a / b).collect()))
+    };
+    let mut found = Vec::new();
+    if let Some(measured) = ratio(Workload::Put, 128, "redb-group") {
+        found.push(Target::at_least("durable puts, 128 writers, to redb-group", 0.85, measured));
+    }
+    let services =
+        peers.iter().filter(|p| p.name.starts_with("opendal") && p.durability == Durability::Synced);
+    let best = services
+        .filter_map(|peer| find(peer.name, Workload::Put, 128))
+        .max_by(|a, b| a.calls_per_second.total_cmp(&b.calls_per_second));
+    if let Some((best, measured)) = best.and_then(|m| Some((m.peer, ratio(Workload::Put, 128, m.peer)?))) {
+        found.push(Target::at_least(
+            format!("durable puts, 128 writers, to OpenDAL's best ({best})"),
+            10.0,
+            measured,
+        ));
+    }
+    if let Some(measured) = ratio(Workload::Put, 1, "redb") {
+        found.push(Target::at_least("durable puts, one writer, to redb", 0.9, measured));
+    }
+    for tasks in [1, 16, 128] {
+        if let Some(measured) = ratio(Workload::GetHit, tasks, "redb") {
+            found.push(Target::at_least(format!("gets, hit, {tasks} tasks, to redb"), 0.5, measured));
+        }
+    }
+    if let Some(cost) = layers {
+        let measured = (cost.store_ns - cost.backend_ns) / 1e3;
+        let what = "a Store call in memory over the backend's own method, in µs".into();
+        found.push(Target { what, wanted: 1.0, measured, held: measured < 1.0, at_most: true });
+    }
+    found
+}
+
+/// The targets as a table.
+pub(crate) fn markdown(targets: &[Target]) -> Result<String> {
+    let mut out = String::from("| target | wanted | measured | |\n|---|--:|--:|---|\n");
+    for target in targets {
+        let sign = if target.at_most { "<" } else { "≥" };
+        let verdict = if target.held { "held" } else { "**missed**" };
+        let Target { what, wanted, measured, .. } = target;
+        writeln!(out, "| {what} | {sign} {wanted} | {measured:.2} | {verdict} |")?;
+    }
+    Ok(out)
+}

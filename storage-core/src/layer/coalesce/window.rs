@@ -1,0 +1,182 @@
+//! How many batches may be in flight: a hill climb on the measured throughput.
+//!
+//! Batches that are in flight together hide latency and use more of a database's cores, but each is the
+//! smaller for it. Which of the two counts more differs by an order of magnitude between databases (one
+//! that does everything under one lock wants one batch at a time, one across a network wants many) and with
+//! the load, so it is measured. The idea is that of Netflix's *concurrency-limits* and of the .NET thread
+//! pool's hill climbing: change the limit, compare the throughput before and after, keep what is better.
+//!
+//! The size is a power of two, so that a step makes a difference that stands out from noise:
+//!
+//! - Throughput is measured over *epochs*, each long enough that one big batch more or less is no matter.
+//! - A step up is kept unless throughput falls: at equal throughput, more in flight means less waiting.
+//!   A step down is kept only if it gains. After a step that was kept the next goes the same way at once;
+//!   after one that was not, the next goes the other way, and each failure doubles the time until then.
+//! - A change of throughput by itself means another load: the climb starts anew.
+//! - A window that is more than twice what the callers use shrinks to its starting size, so that it is
+//!   near what is used when the load grows.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const START: usize = 4;
+const MAX: usize = 32;
+/// An epoch has so many batches of the largest size (one caller's call may fly beside a hundred's), at least
+/// two flights for each place in the window, and is not shorter than a clock can measure well.
+const EPOCH_BATCHES: usize = 16;
+const EPOCH_TIME: Duration = Duration::from_micros(500);
+const KEEP_UP: f64 = 0.98;
+const KEEP_DOWN: f64 = 1.05;
+const OTHER_LOAD: f64 = 1.5;
+const MAX_PATIENCE: u32 = 64;
+
+#[derive(Debug)]
+pub(super) struct Window {
+    size: usize,
+    epoch: Epoch,
+    stage: Stage,
+    /// Where the next step goes.
+    up: bool,
+    /// Epochs until the next step.
+    hold: u32,
+    /// Epochs to hold after the next failure.
+    patience: u32,
+    /// Throughput when the last epoch of a settled size ended.
+    settled: Option<f64>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Settled,
+    /// Trying a size, after `from`, which had this throughput.
+    Trying {
+        from: usize,
+        before: f64,
+    },
+}
+
+#[derive(Debug, Default)]
+struct Epoch {
+    /// Flights that began under another size and are not to be counted.
+    skip: usize,
+    begun: Option<Instant>,
+    flights: usize,
+    items: usize,
+    /// The most items in a batch, of this epoch and of the one before.
+    largest: usize,
+    largest_before: usize,
+    /// The most in flight.
+    peak: usize,
+}
+
+impl Epoch {
+    fn next(&self, begun: Option<Instant>, skip: usize) -> Self {
+        let largest_before = self.largest.max(if begun.is_none() { self.largest_before } else { 0 });
+        Self { skip, begun, largest_before, ..Self::default() }
+    }
+
+    /// Throughput, once it is time.
+    fn rate(&self, now: Instant, size: usize) -> Option<f64> {
+        let time = now.saturating_duration_since(self.begun?);
+        let batches = EPOCH_BATCHES * self.largest.max(self.largest_before);
+        let over = self.items >= batches && self.flights >= 2 * size && time >= EPOCH_TIME;
+        over.then(|| self.items as f64 / time.as_secs_f64())
+    }
+}
+
+impl Window {
+    pub(super) fn new() -> Self {
+        Self {
+            size: START,
+            epoch: Epoch::default(),
+            stage: Stage::Settled,
+            up: true,
+            hold: 0,
+            patience: 1,
+            settled: None,
+        }
+    }
+
+    /// The most batches that may be in flight.
+    pub(super) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// A batch of `items` came back; `flying` were in flight, this one included.
+    pub(super) fn landed(&mut self, now: Instant, items: usize, flying: usize) {
+        let epoch = &mut self.epoch;
+        if epoch.skip > 0 {
+            epoch.skip -= 1;
+            return;
+        }
+        if epoch.begun.is_none() {
+            epoch.begun = Some(now);
+            return;
+        }
+        epoch.flights += 1;
+        epoch.items += items;
+        epoch.largest = epoch.largest.max(items);
+        epoch.peak = epoch.peak.max(flying);
+        let Some(rate) = epoch.rate(now, self.size) else { return };
+        let peak = epoch.peak;
+        *epoch = epoch.next(Some(now), 0);
+        match self.stage {
+            Stage::Settled => self.settled(rate, peak),
+            Stage::Trying { from, before } => self.tried(from, before, rate, peak),
+        }
+    }
+
+    fn settled(&mut self, rate: f64, peak: usize) {
+        if 2 * peak <= self.size {
+            if self.size > START {
+                self.resize(self.size / 2);
+            }
+            return;
+        }
+        let other = |before: f64| rate > before * OTHER_LOAD || rate * OTHER_LOAD < before;
+        if self.settled.replace(rate).is_some_and(other) {
+            (self.hold, self.patience) = (0, 1);
+        }
+        match self.hold.checked_sub(1) {
+            Some(left) => self.hold = left,
+            None => self.step(rate, peak),
+        }
+    }
+
+    fn tried(&mut self, from: usize, before: f64, rate: f64, peak: usize) {
+        self.stage = Stage::Settled;
+        let keep = if self.size > from { KEEP_UP } else { KEEP_DOWN };
+        if rate >= before * keep {
+            self.patience = 1;
+            self.settled = Some(rate);
+            self.step(rate, peak);
+        } else {
+            self.up = !self.up;
+            self.hold = self.patience;
+            self.patience = (self.patience * 2).min(MAX_PATIENCE);
+            self.resize(from);
+        }
+    }
+
+    /// Tries the next size: up only if the present one is used up, and the other way at an end.
+    fn step(&mut self, rate: f64, peak: usize) {
+        let can_rise = self.size < MAX && peak >= self.size;
+        let can_fall = self.size > 1;
+        self.up = if self.up { can_rise || !can_fall } else { !can_fall };
+        if !(can_rise && self.up || can_fall && !self.up) {
+            return;
+        }
+        self.stage = Stage::Trying { from: self.size, before: rate };
+        self.resize(if self.up { self.size * 2 } else { self.size / 2 });
+    }
+
+    fn resize(&mut self, size: usize) {
+        self.epoch = self.epoch.next(None, self.size.max(size));
+        self.size = size;
+    }
+}
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

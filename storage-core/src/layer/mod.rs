@@ -1,0 +1,35 @@
+//! What stands between a program and a backend: deadlines, repeats, observation, merging.
+//!
+//! There are two kinds of layer. A [`Policy`] treats all operations alike and is one function, `around`
+//! the call; the adapter [`Around`] makes a backend of it. A layer that looks at values, such as
+//! [`Coalesce`], implements [`Backend`](crate::Backend) itself. [`Layers`] is a stack of them as data.
+//!
+//! ```
+//! use std::time::Duration;
+//! use storage_core::Capabilities;
+//! use storage_core::layer::{Layer, Layers, Timeout};
+//!
+//! let quick = Timeout { read: Some(Duration::from_secs(2)), ..Timeout::default() };
+//! let layers = Layers::default_for(&Capabilities::none()).with(Layer::Timeout(quick)).without("metrics");
+//! assert_eq!(layers.to_string(), "tracing > retry > timeout > guard");
+//! ```
+
+mod around;
+mod coalesce;
+mod guard;
+mod metrics;
+mod policy;
+mod retry;
+mod stack;
+mod timeout;
+mod tracing;
+
+pub use around::Around;
+pub use coalesce::Coalesce;
+pub use guard::Guard;
+pub use metrics::Metrics;
+pub use policy::{Call, Policy, Reply};
+pub use retry::Retry;
+pub use stack::{Layer, Layers};
+pub use timeout::Timeout;
+pub use tracing::Tracing;

@@ -1,0 +1,181 @@
+//! The stack of layers as data.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Around, Coalesce, Guard, Metrics, Retry, Timeout, Tracing};
+use crate::{Backend, Capabilities, Coalescing, Error, Result};
+
+/// One layer of a stack and its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Layer {
+    /// A span for every call: [`Tracing`].
+    Tracing,
+    /// How long calls take: [`Metrics`].
+    Metrics,
+    /// Repeats what failed for a passing reason: [`Retry`].
+    Retry(Retry),
+    /// A deadline for every call: [`Timeout`].
+    Timeout(Timeout),
+    /// Merges concurrent calls into batches: [`Coalesce`].
+    Coalesce,
+}
+
+impl Layer {
+    /// The stable name, such as `retry`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Tracing => "tracing",
+            Self::Metrics => "metrics",
+            Self::Retry(_) => "retry",
+            Self::Timeout(_) => "timeout",
+            Self::Coalesce => "coalesce",
+        }
+    }
+
+    /// Where it belongs, from the outside in.
+    const fn rank(&self) -> u8 {
+        match self {
+            Self::Tracing => 0,
+            Self::Metrics => 1,
+            Self::Retry(_) => 2,
+            Self::Timeout(_) => 3,
+            Self::Coalesce => 4,
+        }
+    }
+
+    fn apply(&self, inner: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        match *self {
+            Self::Tracing => Arc::new(Around::new(Tracing, inner)),
+            Self::Metrics => Arc::new(Around::new(Metrics::new(), inner)),
+            Self::Retry(retry) => Arc::new(Around::new(retry, inner)),
+            Self::Timeout(timeout) => Arc::new(Around::new(timeout, inner)),
+            Self::Coalesce => Arc::new(Coalesce::new(inner)),
+        }
+    }
+}
+
+/// The layers between a program and a backend, from the outside in; the [`Guard`] is always the innermost
+/// and needs no mention.
+///
+/// In the usual order each layer has a reason to be where it is:
+///
+/// 1. `tracing` — one span holds all attempts of a call.
+/// 2. `metrics` — the duration is what the caller waited, attempts and waits included.
+/// 3. `retry` — outside the deadline, so that each attempt has its own.
+/// 4. `timeout` — outside the merging, so that a caller is not held by the batch that its call is in.
+/// 5. `coalesce` — merges what really goes to the backend, repeats included.
+/// 6. `guard` — what a backend does not offer is refused before any I/O, merged or not.
+///
+/// As data it is a list, in which durations are in human units:
+///
+/// ```
+/// use storage_core::layer::{Layer, Layers, Retry};
+///
+/// let layers = Layers::none().with(Layer::Tracing).with(Layer::Retry(Retry { attempts: 5, ..Retry::default() }));
+/// assert_eq!(layers.to_string(), "tracing > retry > guard");
+///
+/// let read: Layers = serde_json::from_str(r#"["tracing", {"retry": {"attempts": 5, "base": "20ms"}}]"#)?;
+/// assert_eq!(read, layers);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Layer>", into = "Vec<Layer>")]
+pub struct Layers(Vec<Layer>);
+
+impl Layers {
+    /// No layer but the guard.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// What a backend with these capabilities gets unless the program says otherwise: all layers that pay
+    /// for it, with default settings.
+    pub fn default_for(capabilities: &Capabilities) -> Self {
+        let layers = Self::none()
+            .with(Layer::Tracing)
+            .with(Layer::Metrics)
+            .with(Layer::Retry(Retry::default()))
+            .with(Layer::Timeout(Timeout::default()));
+        let merging = [capabilities.coalesce_reads, capabilities.coalesce_writes];
+        if merging.contains(&Coalescing::Pays) { layers.with(Layer::Coalesce) } else { layers }
+    }
+
+    /// These layers, from the outside in, in just this order.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if a layer is there twice.
+    pub fn new(layers: Vec<Layer>) -> Result<Self> {
+        for (i, layer) in layers.iter().enumerate() {
+            if layers.iter().take(i).any(|before| before.name() == layer.name()) {
+                return Err(Error::invalid(format!("layer {} is there twice: name it once", layer.name())));
+            }
+        }
+        Ok(Self(layers))
+    }
+
+    /// With `layer` in the place of the one of its name, or else in its usual place.
+    #[must_use]
+    pub fn with(mut self, layer: Layer) -> Self {
+        if let Some(there) = self.0.iter_mut().find(|there| there.name() == layer.name()) {
+            *there = layer;
+            return self;
+        }
+        let place = self.0.iter().position(|there| there.rank() > layer.rank()).unwrap_or(self.0.len());
+        self.0.insert(place, layer);
+        self
+    }
+
+    /// Without the layer of this name; the same if there is none.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.0.retain(|layer| layer.name() != name);
+        self
+    }
+
+    /// The layers, from the outside in.
+    pub fn as_slice(&self) -> &[Layer] {
+        &self.0
+    }
+
+    /// Puts the layers on top of a backend.
+    pub fn apply(&self, backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        let guarded: Arc<dyn Backend> = Arc::new(Around::new(Guard, backend));
+        self.0.iter().rev().fold(guarded, |inner, layer| layer.apply(inner))
+    }
+}
+
+impl TryFrom<Vec<Layer>> for Layers {
+    type Error = Error;
+
+    fn try_from(layers: Vec<Layer>) -> Result<Self> {
+        Self::new(layers)
+    }
+}
+
+impl From<Layers> for Vec<Layer> {
+    fn from(layers: Layers) -> Self {
+        layers.0
+    }
+}
+
+impl fmt::Display for Layers {
+    /// The names from the outside in: `tracing > metrics > retry > timeout > coalesce > guard`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for layer in &self.0 {
+            write!(f, "{} > ", layer.name())?;
+        }
+        f.write_str("guard")
+    }
+}
+
+impl fmt::Debug for Layers {
+    /// The layers and their settings from the outside in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.0).entry(&Guard).finish()
+    }
+}

@@ -1,0 +1,22 @@
+//! The layers over a backend that fails, waits, counts and panics as it is told.
+#![allow(missing_docs)]
+
+mod coalesce;
+mod fake;
+mod policies;
+mod stack;
+mod telemetry;
+
+use storage_core::{Address, Batch, Mutation, Value};
+
+fn at(key: &str) -> Address {
+    Address::new("users", key).unwrap()
+}
+
+fn put(key: &str) -> Batch {
+    Batch::independent(vec![Mutation::put(at(key), Value::bytes("x"))])
+}
+
+fn increment(key: &str) -> Batch {
+    Batch::independent(vec![Mutation::increment(at(key), "n", 1)])
+}

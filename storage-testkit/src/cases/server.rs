@@ -1,0 +1,1 @@
+//! Cases that stop, freeze and cut the server behind the store.
