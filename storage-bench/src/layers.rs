@@ -1,12 +1,11 @@
 //! What a call costs on its way through `Store` and its layers to the backend.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use storage_core::layer::Layers;
-use storage_core::{Address, Backend, Batch, Mutation, Store, Value};
+use storage_core::{Address, Backend, Batch, Mutation, Record, Store, Value};
 
 use crate::data;
 use crate::measure::median;
@@ -44,9 +43,9 @@ pub(crate) fn cost(rounds: u64, calls: u64) -> Result<LayerCost> {
         }
         let (mut own, mut under, mut through) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
-            own.push(time(&backend, &addresses, calls).await?);
-            under.push(time(&layered, &addresses, calls).await?);
-            through.push(time(store.backend(), &addresses, calls).await?);
+            own.push(backend_get(&*backend, &addresses, calls).await?);
+            under.push(backend_get(&*layered, &addresses, calls).await?);
+            through.push(store_get(&store, &addresses, calls).await?);
         }
         Ok(LayerCost {
             layers: layers.to_string(),
@@ -57,13 +56,27 @@ pub(crate) fn cost(rounds: u64, calls: u64) -> Result<LayerCost> {
     })
 }
 
-async fn time(backend: &Arc<dyn Backend>, addresses: &[Address], calls: u64) -> Result<f64> {
+async fn backend_get(backend: &dyn Backend, addresses: &[Address], calls: u64) -> Result<f64> {
     let started = Instant::now();
     for call in 0..calls {
         let index = (call % RECORDS) as usize;
         let found = backend.get(&addresses[index..=index]).await?;
-        let record = found.into_iter().next().flatten().context("a record is not there")?;
-        ensure!(record.address == addresses[index], "{} was read for {}", record.address, addresses[index]);
+        check(found.into_iter().next().flatten(), &addresses[index])?;
     }
     Ok(started.elapsed().as_nanos() as f64 / calls as f64)
+}
+
+async fn store_get(store: &Store, addresses: &[Address], calls: u64) -> Result<f64> {
+    let started = Instant::now();
+    for call in 0..calls {
+        let address = &addresses[(call % RECORDS) as usize];
+        check(store.get(address).await?, address)?;
+    }
+    Ok(started.elapsed().as_nanos() as f64 / calls as f64)
+}
+
+fn check(found: Option<Record>, address: &Address) -> Result<()> {
+    let record = found.with_context(|| format!("{address} is not there"))?;
+    ensure!(record.address == *address, "{} was read for {address}", record.address);
+    Ok(())
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::data;
 use crate::peer::Peer;
-use crate::workload::{Done, Part, Workload, verify};
+use crate::workload::{Done, Part, Workload, latencies, verify};
 
 /// One peer under one workload with some number of tasks.
 #[derive(Clone, Debug, Serialize)]
@@ -59,10 +59,7 @@ pub(crate) async fn compare(
     let able: Vec<_> =
         peers.iter().filter(|peer| workload.needs().is_none_or(|need| peer.has(need))).collect();
     let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); able.len()];
-    let mut latencies = Vec::new();
-    for _ in &able {
-        latencies.push(Histogram::<u64>::new(3)?);
-    }
+    let mut times = able.iter().map(|_| latencies()).collect::<Result<Vec<_>>>()?;
     for round in 1..=plan.rounds {
         for (position, peer) in able.iter().enumerate() {
             let name = peer.info().name;
@@ -71,7 +68,7 @@ pub(crate) async fn compare(
             let id = round << 8 | tasks & 0xff;
             let (speed, seen) = once(peer, workload, tasks, plan, id).await.with_context(failed)?;
             rounds[position].push(speed);
-            latencies[position].add(seen)?;
+            times[position].add(seen)?;
         }
     }
     let base = able.iter().position(|peer| peer.info().name == baseline);
@@ -84,8 +81,8 @@ pub(crate) async fn compare(
             tasks,
             calls_per_second: median(rounds[position].clone()),
             rounds: rounds[position].clone(),
-            p50_us: latencies[position].value_at_quantile(0.5) as f64 / 1e3,
-            p99_us: latencies[position].value_at_quantile(0.99) as f64 / 1e3,
+            p50_us: times[position].value_at_quantile(0.5) as f64 / 1e3,
+            p99_us: times[position].value_at_quantile(0.99) as f64 / 1e3,
             ratio: ratios.map(median),
         }
     });
@@ -114,11 +111,11 @@ async fn once(
     }
     let elapsed = started.elapsed().as_secs_f64();
     verify(&**peer, &part(0), &done).await?;
-    let mut latencies = Histogram::new(3)?;
+    let mut all = latencies()?;
     for task in &done {
-        latencies.add(&task.latencies)?;
+        all.add(&task.latencies)?;
     }
-    Ok((latencies.len() as f64 / elapsed, latencies))
+    Ok((all.len() as f64 / elapsed, all))
 }
 
 /// The middle value, or the mean of the two in the middle; not a number if there is none.

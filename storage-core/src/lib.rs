@@ -18,7 +18,7 @@ mod page;
 pub mod query;
 mod record;
 mod request;
-mod store;
+pub mod store;
 mod time;
 mod url;
 mod value;
@@ -41,7 +41,8 @@ pub use query::{Count, Direction, Filter, ListItems, ListRange, Path, Query, Sca
 pub use record::Record;
 pub use request::Request;
 pub use store::{
-    IDEMPOTENCY_COLLECTION, IDEMPOTENCY_RETENTION, Idempotent, Store, Transaction, TransactionCollection,
+    Collection, Counters, Entry, IDEMPOTENCY_COLLECTION, IDEMPOTENCY_RETENTION, Idempotent, List, Store,
+    Transaction, TransactionCollection,
 };
 pub use time::Timestamp;
 pub use url::StoreUrl;

@@ -44,10 +44,10 @@ impl OpenPlan {
     /// Whatever opening meets.
     pub async fn open(&self) -> Result<Store> {
         let backend = self.open_backend().await?;
-        Ok(Store::new(match &self.layers {
-            Some(layers) => layers.apply(backend),
-            None => backend,
-        }))
+        Ok(match &self.layers {
+            Some(layers) => Store::with_layers(backend, layers.clone()),
+            None => Store::new(backend),
+        })
     }
 
     /// Opens the bare backend, for those who put their own layers on top.

@@ -2,6 +2,7 @@
 
 pub mod cases;
 mod cx;
+pub mod differential;
 mod harness;
 pub mod helpers;
 mod list;

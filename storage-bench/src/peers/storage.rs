@@ -2,23 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use async_trait::async_trait;
 use bytes::Bytes;
-use storage_core::{
-    Address, Batch, CollectionName, Cursor, Effect, Mutation, Record, Scan, Store, Value, Written,
-};
+use storage_core::{Collection, Counters, Cursor, Raw};
 
 use crate::peer::{Durability, Feature, Page, Peer, PeerInfo};
-
-const COLLECTION: &str = "bench";
-const COUNTERS: &str = "counters";
 
 /// A file store with its default configuration.
 pub(crate) struct Storage {
     info: PeerInfo,
-    store: Store,
-    collection: CollectionName,
+    records: Collection<Bytes>,
+    counters: Counters,
 }
 
 impl Storage {
@@ -30,23 +25,8 @@ impl Storage {
             durability: Durability::Synced,
             how: "through Store with the default layers and configuration",
         };
-        Ok(Self { info, store, collection: CollectionName::new(COLLECTION)? })
-    }
-
-    fn address(&self, key: &str) -> Result<Address> {
-        Ok(Address { collection: self.collection.clone(), key: key.parse()? })
-    }
-
-    async fn write(&self, mutations: Vec<Mutation>) -> Result<Vec<Written>> {
-        let results = self.store.backend().write(&Batch::independent(mutations)).await?;
-        Ok(results.into_iter().collect::<Result<_, _>>()?)
-    }
-}
-
-fn bytes(record: Record) -> Result<Bytes> {
-    match record.value {
-        Value::Bytes(blob) => Ok(blob.data),
-        other => bail!("{} holds {} instead of bytes", record.address, other.kind()),
+        let records = store.collection_with("bench", Raw)?;
+        Ok(Self { info, records, counters: store.counters("counters")? })
     }
 }
 
@@ -61,51 +41,34 @@ impl Peer for Storage {
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        let found = self.store.backend().get(&[self.address(key)?]).await?;
-        found.into_iter().next().flatten().map(bytes).transpose()
+        Ok(self.records.get(key).await?)
     }
 
     async fn put(&self, key: String, value: Vec<u8>) -> Result<()> {
-        self.write(vec![Mutation::put(self.address(&key)?, Value::bytes(value))]).await.map(drop)
+        self.records.put(key, &value.into()).await?;
+        Ok(())
     }
 
     async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>> {
-        let addresses = keys.iter().map(|key| self.address(key)).collect::<Result<Vec<_>>>()?;
-        let found = self.store.backend().get(&addresses).await?;
-        found.into_iter().map(|record| record.map(bytes).transpose()).collect()
+        Ok(self.records.get_many(keys).await?)
     }
 
     async fn put_many(&self, records: Vec<(String, Vec<u8>)>) -> Result<()> {
-        let puts = records
-            .into_iter()
-            .map(|(key, value)| Ok(Mutation::put(self.address(&key)?, Value::bytes(value))))
-            .collect::<Result<_>>()?;
-        self.write(puts).await.map(drop)
+        let records: Vec<_> = records.into_iter().map(|(key, value)| (key, Bytes::from(value))).collect();
+        for result in self.records.put_many(records.iter().map(|(key, value)| (key, value))).await? {
+            result?;
+        }
+        Ok(())
     }
 
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page> {
-        let scan = Scan {
-            collection: self.collection.clone(),
-            prefix: prefix.to_owned(),
-            after: after.map(Cursor::new).transpose()?,
-            limit: u32::try_from(limit)?,
-        };
-        let page = self.store.backend().scan(&scan).await?;
-        let next = page.next.map(|cursor| cursor.as_str().to_owned());
-        let items = page
-            .items
-            .into_iter()
-            .map(|record| Ok((record.address.key.as_str().to_owned(), bytes(record)?)))
-            .collect::<Result<_>>()?;
-        Ok(Page { items, next })
+        let after = after.map(Cursor::new).transpose()?;
+        let page = self.records.scan().prefix(prefix).after(after).limit(u32::try_from(limit)?).page().await?;
+        let items = page.items.into_iter().map(|entry| (entry.key.as_str().to_owned(), entry.value));
+        Ok(Page { items: items.collect(), next: page.next.map(|cursor| cursor.as_str().to_owned()) })
     }
 
     async fn increment(&self, key: &str) -> Result<i64> {
-        let mutation = Mutation::increment(Address::new(COUNTERS, key)?, "n", 1);
-        let written = self.write(vec![mutation]).await?.into_iter().next().context("no reply")?;
-        match written.effect {
-            Effect::Counters(fields) => fields.get("n").copied().context("no value of the counter"),
-            _ => bail!("an increment was answered without the new value"),
-        }
+        Ok(self.counters.increment(key, "n", 1).await?)
     }
 }

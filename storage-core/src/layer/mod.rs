@@ -4,6 +4,8 @@
 //! the call; the adapter [`Around`] makes a backend of it. A layer that looks at values, such as
 //! [`Coalesce`], implements [`Backend`](crate::Backend) itself. [`Layers`] is a stack of them as data.
 //!
+//! Layers wait by the clock of tokio: calls are made on a tokio runtime with time enabled.
+//!
 //! ```
 //! use std::time::Duration;
 //! use storage_core::Capabilities;

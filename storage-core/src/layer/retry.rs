@@ -59,7 +59,7 @@ impl Retry {
     fn limits(&self) -> impl Iterator<Item = Duration> + Send + use<> {
         ExponentialBuilder::new()
             .with_factor(2.0)
-            .with_min_delay(self.base)
+            .with_min_delay(self.base.min(self.cap))
             .with_max_delay(self.cap)
             .with_max_times(self.attempts.saturating_sub(1) as usize)
             .build()
@@ -85,9 +85,10 @@ impl Policy for Retry {
         for limit in self.limits() {
             // backon's own jitter adds to the delay; full jitter is any time up to it.
             let wait = limit.mul_f64(fastrand::f64());
-            if begun.elapsed() + wait > self.budget {
+            if begun.elapsed().saturating_add(wait) > self.budget {
                 break;
             }
+            tracing::debug!(target: "storage", %error, ?wait, "storage call failed and is repeated");
             tokio::time::sleep(wait).await;
             error = match next().await {
                 Err(error) if may_repeat(&error, &call.request) => error,

@@ -71,7 +71,8 @@ impl Layer {
 /// 5. `coalesce` — merges what really goes to the backend, repeats included.
 /// 6. `guard` — what a backend does not offer is refused before any I/O, merged or not.
 ///
-/// As data it is a list, in which durations are in human units:
+/// As data it is a list. A layer with settings is an object of one key, in which what is left out is as by
+/// default (`{"retry": {}}`), and durations are in human units:
 ///
 /// ```
 /// use storage_core::layer::{Layer, Layers, Retry};

@@ -10,24 +10,27 @@ use crate::{Address, Error, ErrorKind, Result, Retry};
 /// The most attempts of an optimistic operation, the first included.
 pub(super) const ATTEMPTS: usize = 20;
 
-/// Calls `attempt` until it succeeds, fails with an error that `again` does not accept, or all `attempts`
-/// are spent; then the last error is returned.
-///
-/// Before each repeat it waits a random time up to a limit that doubles from 1 ms to 200 ms.
-pub(super) async fn retrying<T, F: Future<Output = Result<T>>>(
-    attempts: usize,
-    again: impl Fn(&Error) -> bool,
-    mut attempt: impl FnMut() -> F,
-) -> Result<T> {
+/// The waits between `attempts` attempts: random times up to a limit that doubles from 1 ms to 200 ms.
+pub(super) fn waits(attempts: usize) -> impl Iterator<Item = Duration> + Send {
     let limits = ExponentialBuilder::new()
         .with_factor(2.0)
         .with_min_delay(Duration::from_millis(1))
         .with_max_delay(Duration::from_millis(200))
         .with_max_times(attempts.saturating_sub(1))
         .build();
-    for limit in limits {
+    limits.map(|limit| limit.mul_f64(fastrand::f64()))
+}
+
+/// Calls `attempt` until it succeeds, fails with an error that `again` does not accept, or all `attempts`
+/// are spent; then the last error is returned.
+pub(super) async fn retrying<T, F: Future<Output = Result<T>>>(
+    attempts: usize,
+    again: impl Fn(&Error) -> bool,
+    mut attempt: impl FnMut() -> F,
+) -> Result<T> {
+    for wait in waits(attempts) {
         match attempt().await {
-            Err(error) if again(&error) => tokio::time::sleep(limit.mul_f64(fastrand::f64())).await,
+            Err(error) if again(&error) => tokio::time::sleep(wait).await,
             result => return result,
         }
     }

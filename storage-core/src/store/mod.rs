@@ -1,11 +1,21 @@
 //! The public store: typed views over a backend under its layers.
 
+mod collection;
 mod conflict;
+mod counters;
 mod idempotent;
+mod list;
+mod pages;
 mod transaction;
+mod write;
 
+pub use collection::{Collection, Entry};
+pub use counters::Counters;
 pub use idempotent::{IDEMPOTENCY_COLLECTION, IDEMPOTENCY_RETENTION, Idempotent};
+pub use list::List;
+pub use pages::{Keys, PageRequest, Pages, Querying, Scanning};
 pub use transaction::{Transaction, TransactionCollection};
+pub use write::{Append, Delete, Expiring, Increment, IncrementMany, Operation, Put, Write};
 
 use std::sync::Arc;
 

@@ -161,7 +161,7 @@ impl Transaction {
     }
 
     /// A typed view of a collection within this transaction, in JSON.
-    pub fn collection<T>(&self, name: impl AsRef<str>) -> Result<TransactionCollection<T>>
+    pub fn collection<T: 'static>(&self, name: impl AsRef<str>) -> Result<TransactionCollection<T>>
     where
         JsonCodec: Codec<T>,
     {
@@ -169,7 +169,7 @@ impl Transaction {
     }
 
     /// A typed view of a collection within this transaction, with a codec.
-    pub fn collection_with<T>(
+    pub fn collection_with<T: 'static>(
         &self,
         name: impl AsRef<str>,
         codec: impl Codec<T>,
@@ -313,7 +313,7 @@ pub struct TransactionCollection<T> {
     codec: Arc<dyn Codec<T>>,
 }
 
-impl<T> TransactionCollection<T> {
+impl<T: 'static> TransactionCollection<T> {
     /// Reads a value as the transaction sees it.
     pub async fn get(&self, key: impl AsRef<str>) -> Result<Option<T>> {
         let address = self.address(key)?;

@@ -1,5 +1,6 @@
 //! The layers over a backend that fails, waits, counts and panics as it is told.
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "a test program has no readers of docs")]
+#![allow(clippy::unwrap_used, reason = "a panic is the failing test's message, also in helpers")]
 
 mod coalesce;
 mod fake;

@@ -48,7 +48,7 @@ fn it_is_data() {
         (r#"["metrics","metrics"]"#, "metrics is there twice"),
         (r#"["retries"]"#, "retries"),
         (r#"[{"retry":{"times":3}}]"#, "times"),
-        (r#"[{"retry":{"base":"soon"}}]"#, "soon"),
+        (r#"[{"retry":{"base":"soon"}}]"#, "duration"),
     ] {
         let error = serde_json::from_str::<Layers>(wrong).unwrap_err().to_string();
         assert!(error.contains(names), "{error}");

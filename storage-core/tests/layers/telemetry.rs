@@ -44,7 +44,7 @@ fn metrics_follow_the_conventions() {
     for (key, unit, description, value) in snapshotter.snapshot().into_vec() {
         assert_eq!(key.key().name(), "db.client.operation.duration");
         assert_eq!(unit, Some(metrics::Unit::Seconds));
-        assert!(description.is_some());
+        assert_eq!(description.as_deref(), Some("Duration of database client operations."));
         let DebugValue::Histogram(values) = value else { panic!("{value:?}") };
         assert!(values.iter().all(|value| (0.0..1.0).contains(&value.into_inner())), "{values:?}");
         let labels: Fields = key.key().labels().map(|l| (l.key().to_owned(), l.value().to_owned())).collect();

@@ -3,6 +3,7 @@
 use crate::common::{registry, test_type, version};
 use proptest::prelude::*;
 use serde_json::json;
+use storage_registry::layer::Layers;
 use storage_registry::{ErrorKind, Origin, Registry, Status, StoreConfig};
 
 fn config(tree: serde_json::Value) -> StoreConfig {
@@ -57,12 +58,15 @@ fn layers_are_part_of_the_plan() {
 async fn a_configuration_that_names_layers_gets_just_these() {
     let registry = Registry::linked();
     for (layers, stack) in [(json!(["tracing"]), "tracing > guard > "), (json!([]), "guard > ")] {
-        let config = config(json!({"type": "memory", "layers": layers}));
+        let config = config(json!({"type": "memory", "layers": layers.clone()}));
         let store = registry.open_config(&config).await.unwrap();
+        assert_eq!(serde_json::to_value(store.layers()).unwrap(), layers);
         let shown = format!("{:?}", store.backend());
         assert!(shown.starts_with(stack), "{shown}");
         assert_eq!(shown.matches(" > ").count(), stack.matches(" > ").count(), "{shown}");
     }
+    let store = registry.open("memory:").await.unwrap();
+    assert_eq!(store.layers(), &Layers::default_for(&store.backend().info().capabilities));
 }
 
 #[test]

@@ -257,7 +257,7 @@ impl<K: Kind> Shared<K> {
         let batches = {
             let mut state = self.lock();
             let batches = choose(&mut state);
-            if state.is_drained() {
+            if state.closed && state.is_drained() {
                 self.drained.notify_waiters();
             }
             batches

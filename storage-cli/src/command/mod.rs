@@ -1,0 +1,134 @@
+//! The commands, a file for each family.
+
+mod admin;
+mod apply;
+mod batches;
+mod browse;
+mod export;
+mod import;
+mod indexes;
+mod maintenance;
+mod pick;
+mod records;
+mod values;
+
+use std::sync::Arc;
+
+use clap::{CommandFactory as _, Subcommand};
+use storage_core::{Backend, Mutation, Store, Written};
+use storage_registry::{ErrorKind, Registry};
+
+use crate::args::Cli;
+use crate::exit::{Failure, Status};
+use crate::output::Output;
+
+/// How a command ends.
+type Outcome = Result<Status, Failure>;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Put a record, and print its new version
+    Put(records::Put),
+    /// Print values
+    Get(records::Get),
+    /// Delete records
+    Delete(records::Delete),
+    /// List keys, a page at a time
+    List(browse::List),
+    /// Find JSON records, a page at a time
+    Query(browse::Find),
+    /// Add to a counter, and print its new value
+    Incr(values::Incr),
+    /// Add items to the end of a list, and print its new length
+    Append(values::Append),
+    /// Print items of a list
+    Range(values::Range),
+    /// Read records from a file into the store
+    Import(import::Import),
+    /// Write records as lines of JSON
+    Export(export::Export),
+    /// Apply a batch of changes, all or none
+    Apply(apply::Apply),
+    /// List the collections
+    Collections(browse::Collections),
+    /// Count the records of a collection
+    Count(browse::CountRecords),
+    /// Remove all records of a collection
+    Clear(maintenance::Clear),
+    /// Add, list and drop indexes
+    #[command(subcommand)]
+    Index(indexes::Index),
+    /// List the storage types
+    Types(admin::Types),
+    /// Tell what the store holds
+    Stats(admin::ShowStats),
+    /// Tell whether the store does its work
+    Health(admin::ShowHealth),
+    /// Read the whole store and check it
+    Verify(maintenance::Verify),
+    /// Give room back to the operating system
+    Compact(maintenance::Compact),
+    /// Print a completion script for a shell
+    Completions(admin::Completions),
+}
+
+impl Command {
+    pub(crate) async fn run(self, url: &str, out: &mut Output) -> Outcome {
+        match self {
+            Self::Types(_) => return admin::types(out),
+            Self::Completions(shell) => return admin::completions(&shell, &mut Cli::command(), out),
+            _ => {}
+        }
+        let store = open(url).await?;
+        let backend = Arc::clone(store.backend());
+        let outcome = Box::pin(self.on(&store, &backend, out)).await;
+        let closed = backend.close().await;
+        // The first thing that went wrong is the one to tell.
+        let status = outcome?;
+        closed?;
+        Ok(status)
+    }
+
+    async fn on(self, store: &Store, backend: &Arc<dyn Backend>, out: &mut Output) -> Outcome {
+        match self {
+            Self::Put(put) => put.run(backend, out).await,
+            Self::Get(get) => get.run(backend, out).await,
+            Self::Delete(delete) => delete.run(backend, out).await,
+            Self::List(list) => list.run(backend, out).await,
+            Self::Query(find) => find.run(backend, out).await,
+            Self::Incr(incr) => incr.run(backend, out).await,
+            Self::Append(append) => append.run(backend, out).await,
+            Self::Range(range) => range.run(backend, out).await,
+            Self::Import(import) => import.run(backend, out).await,
+            Self::Export(export) => export.run(backend, out).await,
+            Self::Apply(apply) => apply.run(store, out).await,
+            Self::Collections(_) => browse::collections(backend, out).await,
+            Self::Count(count) => count.run(backend, out).await,
+            Self::Clear(clear) => clear.run(backend, out).await,
+            Self::Index(index) => index.run(backend, out).await,
+            Self::Stats(_) => admin::stats(backend, out).await,
+            Self::Health(_) => admin::health(backend, out).await,
+            Self::Verify(_) => maintenance::verify(backend, out).await,
+            Self::Compact(_) => maintenance::compact(backend, out).await,
+            Self::Types(_) | Self::Completions(_) => Ok(Status::Done),
+        }
+    }
+}
+
+async fn open(url: &str) -> Result<Store, Failure> {
+    // A wrong URL is bad input, also where the registry says that it does not know the scheme.
+    let plan = Registry::global().plan(url).map_err(|error| {
+        let unknown = error.kind() == ErrorKind::NotFound;
+        let failure = Failure::from(error.operation("open"));
+        if unknown { failure.with_status(Status::BadInput) } else { failure }
+    })?;
+    Ok(plan.open().await.map_err(|error| error.operation("open"))?)
+}
+
+/// Applies one mutation.
+async fn write_one(backend: &Arc<dyn Backend>, mutation: Mutation) -> Result<Written, Failure> {
+    let batch = storage_core::Batch::independent(vec![mutation]);
+    let result = backend.write(&batch).await?.into_iter().next();
+    let missing = || Failure::new(ErrorKind::Internal, "write", "the backend gave no result");
+    Ok(result.ok_or_else(missing)??)
+}
