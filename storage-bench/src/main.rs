@@ -118,8 +118,11 @@ async fn run(args: &Args, layers: Option<layers::LayerCost>) -> Result<Report> {
     let workloads: Vec<Workload> =
         if args.workload.is_empty() { Workload::value_variants().to_vec() } else { args.workload.clone() };
     let mut measurements = Vec::new();
+    let mut counts = args.tasks.clone();
+    counts.sort_unstable();
+    counts.dedup();
     for workload in workloads {
-        for &tasks in &args.tasks {
+        for &tasks in &counts {
             let found = measure::compare(&peers, workload, tasks, plan, &args.baseline).await?;
             for m in &found {
                 let speed = report::thousands(m.calls_per_second);

@@ -61,7 +61,7 @@ pub(crate) fn targets(
     }
     for tasks in [1, 16, 128] {
         if let Some(measured) = ratio(Workload::GetHit, tasks, "redb") {
-            found.push(Target::at_least(format!("gets, hit, {tasks} tasks, to redb"), 0.5, measured));
+            found.push(Target::at_least(format!("gets, hit, at {tasks}, to redb"), 0.5, measured));
         }
     }
     if let Some(cost) = layers {

@@ -108,6 +108,7 @@ impl Failure {
         self
     }
 
+    #[cfg(test)]
     pub(crate) fn kind(&self) -> ErrorKind {
         self.kind
     }

@@ -83,7 +83,7 @@ impl Output {
     /// A table: fitted to a terminal, and as wide as it is elsewhere.
     pub(crate) fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        table.load_style(presets::NOTHING);
         if self.terminal {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }

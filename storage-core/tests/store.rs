@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use storage_core::{
-    Address, Backend, Batch, Blob, ErrorKind, Json, MemoryBackend, MessagePack, Mutation, Raw, Retry, Store,
+    Address, Batch, Blob, ErrorKind, Json, MemoryBackend, MessagePack, Mutation, Raw, Retry, Store,
     Timestamp, Value,
 };
 
@@ -23,7 +23,10 @@ async fn puts_obey_conditions() {
     assert_eq!(users.put("k", &two).if_absent().await.unwrap_err().kind(), ErrorKind::PreconditionFailed);
     let second = users.put("k", &two).if_version(first.clone()).await.unwrap();
     assert_ne!(first, second);
-    assert_eq!(users.put("k", &one).if_version(first.clone()).await.unwrap_err().kind(), ErrorKind::PreconditionFailed);
+    assert_eq!(
+        users.put("k", &one).if_version(first.clone()).await.unwrap_err().kind(),
+        ErrorKind::PreconditionFailed
+    );
     assert_eq!(users.delete("k").if_version(first).await.unwrap_err().kind(), ErrorKind::PreconditionFailed);
     let entry = users.get_record("k").await.unwrap().unwrap();
     assert_eq!((entry.value, entry.version, entry.expires_at), (two, second, None));
@@ -69,7 +72,10 @@ async fn bad_names_are_errors_of_the_call() {
         assert_eq!(users.get(key).await.unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(users.put(key, &1).ttl(Duration::ZERO).await.unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(users.delete(key).await.unwrap_err().kind(), ErrorKind::InvalidInput);
-        assert_eq!(users.put_many([("good", &1), (key, &1)]).await.unwrap_err().kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            users.put_many([("good", &1), (key, &1)]).await.unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
     }
     assert_eq!(users.count().await.unwrap(), 0);
     assert_eq!(users.scan().limit(0).page().await.unwrap_err().kind(), ErrorKind::InvalidInput);
@@ -82,7 +88,8 @@ async fn codecs_round_trip_and_their_errors_name_the_record() {
     let pair = (7, "seven".to_owned());
     packed.put("k", &pair).await.unwrap();
     assert_eq!(packed.get("k").await.unwrap(), Some(pair));
-    let Value::Bytes(blob) = store.get(&Address::new("packed", "k").unwrap()).await.unwrap().unwrap().value else {
+    let Value::Bytes(blob) = store.get(&Address::new("packed", "k").unwrap()).await.unwrap().unwrap().value
+    else {
         panic!("MessagePack is stored as bytes")
     };
     assert_eq!(blob.media_type, MessagePack::MEDIA_TYPE);
@@ -109,7 +116,8 @@ async fn many_keep_their_order_beyond_the_limits() {
     let read = numbers.get_many(values.iter().map(|(key, _)| key).chain([&"gap".to_owned()])).await.unwrap();
     assert_eq!(read[..values.len()], values.iter().map(|(_, n)| Some(*n)).collect::<Vec<_>>());
     assert_eq!(read.last(), Some(&None));
-    let too_many = values.iter().map(|(key, _)| Mutation::delete(Address::new("numbers", key).unwrap())).collect();
+    let too_many =
+        values.iter().map(|(key, _)| Mutation::delete(Address::new("numbers", key).unwrap())).collect();
     assert_eq!(store.write(Batch::atomic(too_many)).await.unwrap_err().kind(), ErrorKind::TooLarge);
 
     let streamed: Vec<_> = numbers.scan().stream().map_ok(|entry| entry.value).try_collect().await.unwrap();

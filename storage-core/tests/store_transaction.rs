@@ -1,4 +1,5 @@
 //! Transactions and idempotent writes, also when replies are lost.
+#![allow(clippy::unwrap_used, reason = "a panic is the failing test's message")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,8 +7,8 @@ use std::time::Duration;
 
 use storage_core::layer::{Around, Call, Layers, Policy, Reply};
 use storage_core::{
-    Address, Error, ErrorKind, Idempotent, Json, MemoryBackend, Mutation, Precondition, Request, Result, Retry,
-    Store, Value,
+    Address, Error, ErrorKind, Idempotent, Json, MemoryBackend, Mutation, Precondition, Request, Result,
+    Retry, Store, Value,
 };
 
 fn store() -> Store {
@@ -41,8 +42,12 @@ impl Policy for LosesReplies {
         F: Future<Output = Result<T>> + Send,
     {
         let reply = next().await;
-        if matches!(call.request, Request::Write(_)) && self.writes.fetch_add(1, Ordering::SeqCst) < self.losses {
-            return Err(Error::new(ErrorKind::Unavailable, "the reply was lost").with_retry(Retry::IfIdempotent));
+        if matches!(call.request, Request::Write(_))
+            && self.writes.fetch_add(1, Ordering::SeqCst) < self.losses
+        {
+            return Err(
+                Error::new(ErrorKind::Unavailable, "the reply was lost").with_retry(Retry::IfIdempotent)
+            );
         }
         reply
     }
@@ -64,10 +69,20 @@ async fn reads_see_own_writes_and_commit_applies_all() {
     tx.append(address("list"), vec![json("1"), json("2")]).unwrap();
     let seen = tx.get_many(&[address("json"), address("counter"), address("list")]).await.unwrap();
     let values: Vec<Value> = seen.into_iter().map(|record| record.unwrap().value).collect();
-    assert_eq!(values, [json("1").into(), Value::Counters([("n".into(), 5)].into()), Value::List { length: 2 }]);
+    assert_eq!(
+        values,
+        [json("1").into(), Value::Counters([("n".into(), 5)].into()), Value::List { length: 2 }]
+    );
     assert!(store.get(&address("json")).await.unwrap().is_none());
     tx.commit().await.unwrap();
-    assert!(store.get_many(&[address("json"), address("counter"), address("list")]).await.unwrap().iter().all(Option::is_some));
+    assert!(
+        store
+            .get_many(&[address("json"), address("counter"), address("list")])
+            .await
+            .unwrap()
+            .iter()
+            .all(Option::is_some)
+    );
     assert_eq!(store.counters("accounts").unwrap().get("counter", "n").await.unwrap(), 5);
 }
 
@@ -251,7 +266,10 @@ async fn an_idempotent_write_is_applied_once() {
         panic!("nothing was there before")
     };
     assert_eq!(written.len(), 1);
-    assert!(matches!(store.write_idempotent("key", add(5)).await.unwrap(), Idempotent::AlreadyApplied { .. }));
+    assert!(matches!(
+        store.write_idempotent("key", add(5)).await.unwrap(),
+        Idempotent::AlreadyApplied { .. }
+    ));
     let error = store.write_idempotent("key", add(6)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.message().contains("other mutations"), "{error}");

@@ -27,8 +27,8 @@ use std::time::Duration;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use storage_core::{Backend, Capabilities, Feature, MemoryBackend, Version};
 
-use side::Side;
 use crate::Harness;
+use side::Side;
 use step::{COLLECTIONS, Condition, Names, Place, Step, Which};
 
 /// How many sequences are tried if the environment does not say.
@@ -59,7 +59,8 @@ impl Effort {
             let text = std::env::var(name).ok()?;
             Some(text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is {text:?}: set it to a number")))
         };
-        let cases = number("STORAGE_DIFFERENTIAL_CASES").map_or(DEFAULT_CASES, |n| u32::try_from(n).unwrap_or(u32::MAX));
+        let cases = number("STORAGE_DIFFERENTIAL_CASES")
+            .map_or(DEFAULT_CASES, |n| u32::try_from(n).unwrap_or(u32::MAX));
         Self { cases, seed: number("STORAGE_DIFFERENTIAL_SEED").unwrap_or_else(fresh_seed) }
     }
 }

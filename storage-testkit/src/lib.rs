@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod cases;
+#[cfg(unix)]
+pub mod crash;
 mod cx;
 pub mod differential;
 mod harness;

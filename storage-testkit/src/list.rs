@@ -66,6 +66,16 @@ macro_rules! for_each_case {
                 atomic_same_key_twice [Get Put Preconditions Atomic],
                 readers_never_see_half_a_batch [Get Put Atomic],
             }
+            transactions {
+                commit_applies_all [Get Put Preconditions Atomic],
+                rollback_applies_none [Get Put Preconditions Atomic],
+                read_your_writes [Get Put Preconditions Atomic],
+                conflict_detected [Get Put Preconditions Atomic],
+                conflict_retried_until_done [Get Put Preconditions Atomic],
+                delete_then_put [Get Put Preconditions Atomic],
+                transfer_conserves_the_sum [Get Put Preconditions Atomic],
+                finished_twice_errors [Get Put Preconditions Atomic],
+            }
             scan {
                 empty_collection [Put Scan],
                 prefix_only [Put Scan],

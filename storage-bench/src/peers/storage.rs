@@ -63,7 +63,8 @@ impl Peer for Storage {
 
     async fn scan(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page> {
         let after = after.map(Cursor::new).transpose()?;
-        let page = self.records.scan().prefix(prefix).after(after).limit(u32::try_from(limit)?).page().await?;
+        let page =
+            self.records.scan().prefix(prefix).after(after).limit(u32::try_from(limit)?).page().await?;
         let items = page.items.into_iter().map(|entry| (entry.key.as_str().to_owned(), entry.value));
         Ok(Page { items: items.collect(), next: page.next.map(|cursor| cursor.as_str().to_owned()) })
     }

@@ -198,7 +198,8 @@ fn read(
         Form::Keyed { .. } => limits.value_bytes,
         Form::Exported { .. } => (limits.value_bytes / 3).saturating_mul(4).saturating_add(1 << 20),
     };
-    let (most, bytes) = (limits.batch_len.clamp(1, 1_000), limits.batch_bytes.clamp(1, 4 << 20));
+    // A list takes two mutations.
+    let (most, bytes) = ((limits.batch_len / 2).clamp(1, 1_000), limits.batch_bytes.clamp(1, 4 << 20));
     let mut splitter = Splitter::new(input::buffered(reader), longest);
     let (mut batch, mut size) = (Vec::new(), 0);
     let send = |event| events.blocking_send(event).is_ok();
@@ -213,14 +214,15 @@ fn read(
         };
         let entry = piece.text.and_then(|text| entry(text, form));
         let sent = match entry {
-            Ok(Some(Entry::Head(mutation))) if expired(&mutation) => send(Event::Expired),
             Ok(Some(Entry::More { append, .. })) if expired(&append) => true,
-            Ok(Some(Entry::Put(mutation))) if expired(&mutation) => send(Event::Expired),
+            Ok(Some(Entry::Put(mutation) | Entry::Head(mutation))) if expired(&mutation) => {
+                send(Event::Expired)
+            }
             Ok(None) => true,
             Ok(Some(entry)) => {
                 let mutation = entry.mutation().size();
                 // A batch of its own for what would make this one too large.
-                let full = batch.len() >= most / 2 || size + mutation > bytes;
+                let full = batch.len() >= most || size + mutation > bytes;
                 let sent = !full || batch.is_empty() || send(Event::Records(std::mem::take(&mut batch)));
                 size = if full { mutation } else { size + mutation };
                 batch.push((piece.line, entry));

@@ -33,10 +33,10 @@ pub(crate) struct Put {
     /// The key, 1 to 512 bytes
     key: Key,
     /// The value as JSON, or - for standard input
-    #[arg(required_unless_present = "file", allow_negative_numbers = true)]
-    json: Option<String>,
+    #[arg(value_name = "JSON", required_unless_present = "file", allow_negative_numbers = true)]
+    text: Option<String>,
     /// Read the value from this file (- for standard input)
-    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
     file: Option<PathBuf>,
     /// Take the input as bytes rather than JSON (with --file, or - for standard input)
     #[arg(long)]
@@ -70,7 +70,7 @@ impl Put {
     }
 
     fn value(&self, limit: usize) -> Result<Value, Failure> {
-        let input = match (&self.file, self.json.as_deref()) {
+        let input = match (&self.file, self.text.as_deref()) {
             (Some(file), _) => input::read(file, limit)?,
             (None, Some("-")) => input::read(Path::new("-"), limit)?,
             (None, Some(_)) if self.bytes => {
@@ -132,7 +132,8 @@ impl Get {
         }
         if out.is_json() {
             out.raw(b"],\"missing\":")?;
-            out.json(&missing.iter().map(|address| address.key.as_str()).collect::<Vec<_>>())?;
+            out.value(&missing.iter().map(|address| address.key.as_str()).collect::<Vec<_>>())?;
+            out.raw(b"}\n")?;
         }
         not_there("get", &missing)
     }

@@ -9,6 +9,8 @@ use crate::Result;
 ///
 /// - A request that the backend does not offer, or that is beyond its limits, fails before any I/O, with
 ///   the same error on every backend ([`Request::check`](crate::Request::check)).
+/// - A call counts against the task's scheduling budget, so that a task that only makes calls which are
+///   answered at once, such as reads of an embedded store, lets others run now and then.
 /// - Errors, also those of single mutations, name the operation and the backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Guard;
@@ -24,6 +26,7 @@ impl Policy for Guard {
         N: Fn() -> F + Send + Sync,
         F: Future<Output = Result<T>> + Send,
     {
+        tokio::task::coop::consume_budget().await;
         let result = match call.request.check(&call.backend.capabilities) {
             Ok(()) => next().await,
             Err(error) => Err(error),

@@ -8,8 +8,8 @@ use super::conflict::{ATTEMPTS, as_conflict, at, is_conflict, waits};
 use super::write::{Delete, Put, Write};
 use super::{Keys, Pages, Querying, Scanning, Store, write_one};
 use crate::{
-    Address, Batch, Codec, CollectionName, Count, Filter, JsonCodec, Key, Mutation, Precondition, Query, Record,
-    Result, Scan, Timestamp, Version,
+    Address, Batch, Codec, CollectionName, Count, Filter, JsonCodec, Key, Mutation, Precondition, Query,
+    Record, Result, Scan, Timestamp, Version,
 };
 
 impl Store {
@@ -43,7 +43,11 @@ impl Store {
     ///
     /// # Errors
     /// As [`collection`](Self::collection).
-    pub fn collection_with<T: Send + 'static>(&self, name: impl AsRef<str>, codec: impl Codec<T>) -> Result<Collection<T>> {
+    pub fn collection_with<T: Send + 'static>(
+        &self,
+        name: impl AsRef<str>,
+        codec: impl Codec<T>,
+    ) -> Result<Collection<T>> {
         Ok(Collection { store: self.clone(), name: CollectionName::new(name)?, codec: Arc::new(codec) })
     }
 }

@@ -56,5 +56,7 @@ pub(super) fn as_conflict(error: Error) -> Error {
 
 /// Says which record an error is about.
 pub(super) fn at(address: &Address, error: Error) -> Error {
-    Error::new(error.kind(), format!("{address}: {}", error.message())).with_retry(error.retry()).with_source(error)
+    Error::new(error.kind(), format!("{address}: {}", error.message()))
+        .with_retry(error.retry())
+        .with_source(error)
 }

@@ -67,7 +67,11 @@ impl Store {
     ///   [`Key`](crate::Key), or a mutation writes to [`IDEMPOTENCY_COLLECTION`].
     /// - Those of an atomic write of the mutations; then the key is not used up. It needs atomic writes over
     ///   the whole store, preconditions and expiry.
-    pub async fn write_idempotent(&self, key: impl AsRef<str>, mutations: Vec<Mutation>) -> Result<Idempotent> {
+    pub async fn write_idempotent(
+        &self,
+        key: impl AsRef<str>,
+        mutations: Vec<Mutation>,
+    ) -> Result<Idempotent> {
         self.write_idempotent_with_retention(key, mutations, IDEMPOTENCY_RETENTION).await
     }
 
@@ -92,7 +96,12 @@ impl Store {
         retrying(4, unknown, || self.apply_once(&address, &applied, all.clone())).await
     }
 
-    async fn apply_once(&self, address: &Address, applied: &Applied, all: Vec<Mutation>) -> Result<Idempotent> {
+    async fn apply_once(
+        &self,
+        address: &Address,
+        applied: &Applied,
+        all: Vec<Mutation>,
+    ) -> Result<Idempotent> {
         let error = match write_atomic(self.backend.as_ref(), all).await {
             Ok(mut written) if !written.is_empty() => {
                 written.remove(0);
@@ -128,7 +137,8 @@ fn position_of_caller(error: Error) -> Error {
 
 /// The same for mutations that are equal by value: going through a tree makes the order of object keys one.
 fn fingerprint(mutations: &[Mutation]) -> Result<String> {
-    let tree = serde_json::to_value(mutations)
-        .map_err(|error| Error::invalid(format!("the mutations have no JSON form: {error}")).with_source(error))?;
+    let tree = serde_json::to_value(mutations).map_err(|error| {
+        Error::invalid(format!("the mutations have no JSON form: {error}")).with_source(error)
+    })?;
     Ok(format!("{:032x}", xxh3_128(tree.to_string().as_bytes())))
 }

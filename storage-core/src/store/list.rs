@@ -63,7 +63,8 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> List<T> {
         let address = self.address(key)?;
         let mut items = Vec::new();
         while items.len() < limit {
-            let (more, ended) = self.read(&address, start.saturating_add(items.len() as u64), limit - items.len()).await?;
+            let (more, ended) =
+                self.read(&address, start.saturating_add(items.len() as u64), limit - items.len()).await?;
             items.extend(more);
             if ended {
                 break;
@@ -115,7 +116,9 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> List<T> {
         let limit = self.store.backend().info().capabilities.limits.page_len.min(1000);
         let limit = u32::try_from(most).map_or(limit, |most| most.min(limit));
         let range = ListRange { address: address.clone(), start, limit };
-        let Some(page) = self.store.backend().list_range(&range).await? else { return Ok((Vec::new(), true)) };
+        let Some(page) = self.store.backend().list_range(&range).await? else {
+            return Ok((Vec::new(), true));
+        };
         let end = start.saturating_add(page.items.len() as u64);
         if page.items.is_empty() && end < page.length {
             return Err(incomplete());

@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use crate::layer::Layers;
 use crate::{
-    Address, Atomicity, Backend, Batch, CollectionName, Error, ErrorKind, Health, Maintenance, MaintenanceReport,
-    Mutation, Record, Result, Retry, Stats, Written,
+    Address, Atomicity, Backend, Batch, CollectionName, Error, ErrorKind, Health, Maintenance,
+    MaintenanceReport, Mutation, Record, Result, Retry, Stats, Written,
 };
 
 /// A store: a backend under its layers, with typed views on top. Cheap to clone.

@@ -184,7 +184,10 @@ page_request!([T: Send + 'static] Querying<T>, query, Entry<T>, (self, backend) 
 });
 page_request!([] Keys, scan, Key, (self, backend) => backend.keys(&self.scan).await);
 
-fn typed<T: Send + 'static>(collection: &Collection<T>, page: crate::Page<crate::Record>) -> Result<Page<Entry<T>>> {
+fn typed<T: Send + 'static>(
+    collection: &Collection<T>,
+    page: crate::Page<crate::Record>,
+) -> Result<Page<Entry<T>>> {
     let items = page.items.into_iter().map(|record| collection.entry(record)).collect::<Result<_>>()?;
     Ok(Page { items, next: page.next })
 }

@@ -11,8 +11,8 @@ use super::conflict::{ATTEMPTS, as_conflict, at, is_conflict, retrying};
 use super::{Store, write_atomic};
 use crate::apply::{Next, apply};
 use crate::{
-    Address, Change, Codec, CollectionName, Error, Json, JsonCodec, Key, Mutation, Precondition, Record, Result,
-    Retry, Timestamp, Value, Version,
+    Address, Change, Codec, CollectionName, Error, Json, JsonCodec, Key, Mutation, Precondition, Record,
+    Result, Retry, Timestamp, Value, Version,
 };
 
 impl Store {

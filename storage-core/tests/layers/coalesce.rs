@@ -103,7 +103,7 @@ async fn a_hot_counter_takes_few_large_batches_and_loses_nothing() {
         seen.extend(done.unwrap());
     }
     assert_eq!(seen, (1..=1280).collect());
-    assert!(fake.count() <= 22, "{} batches", fake.count());
+    assert!(fake.count() <= 12, "{} batches: {:?}", fake.count(), fake.batch_lens());
     assert_eq!(fake.most_flying.load(Ordering::SeqCst), 1, "one key is never in two batches at a time");
 }
 
@@ -352,7 +352,8 @@ async fn calls_that_nobody_polls_hold_others_for_a_second_at_most() {
         assert!(poll_once(call).is_pending());
     }
     let begun = Instant::now();
-    store.get(&[at("waits")]).await.unwrap();
+    let keys_waiting = [at("waits")];
+    tokio::time::timeout(Duration::from_secs(9), store.get(&keys_waiting)).await.unwrap().unwrap();
     assert_eq!(begun.elapsed(), Duration::from_secs(1) + DELAY);
     drop(unpolled);
     let begun = Instant::now();

@@ -301,6 +301,7 @@ pub async fn readers_never_see_half_a_batch(cx: Cx) {
             for batch in rounds.iter().take_while(|_| Instant::now() < until) {
                 write_all(&*backend, batch.clone()).await;
                 written += 1;
+                tokio::task::yield_now().await;
             }
             written
         }
@@ -319,6 +320,7 @@ pub async fn readers_never_see_half_a_batch(cx: Cx) {
                         .collect();
                     assert!(seen.iter().all(|n| *n == seen[0]), "reader {reader} saw half a batch: {seen:?}");
                     reads += 1;
+                    tokio::task::yield_now().await;
                 }
                 reads
             })

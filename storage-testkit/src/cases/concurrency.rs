@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value as Tree, json};
 use storage_core::{
-    AtomicScope, Backend, Batch, CollectionName, ErrorKind, Feature, IndexSpec, Mutation, Precondition, Result,
-    Written,
+    AtomicScope, Backend, Batch, CollectionName, ErrorKind, Feature, IndexSpec, Mutation, Precondition,
+    Result, Written,
 };
 use tokio::sync::Barrier;
 
@@ -46,10 +46,9 @@ pub async fn if_version_one_winner(cx: Cx) {
         } else {
             Precondition::Version(get_record(&*backend, &collection, &key).await.version)
         };
-        let results = race(&backend, WRITERS, |i| {
-            put(&collection, &key, json!([round, i])).on(condition.clone())
-        })
-        .await;
+        let results =
+            race(&backend, WRITERS, |i| put(&collection, &key, json!([round, i])).on(condition.clone()))
+                .await;
         let mut winner = None;
         for (i, result) in results.into_iter().enumerate() {
             match result {
@@ -68,9 +67,7 @@ pub async fn if_version_one_winner(cx: Cx) {
 pub async fn same_key_whole_values(cx: Cx) {
     const WRITERS: usize = 6;
     let (backend, collection) = (cx.open().await, cx.collection());
-    let value = |writer: usize, turn: usize| {
-        json!({"writer": writer, "turn": turn, "text": format!("{writer}").repeat(20_000 + 1_000 * writer)})
-    };
+    let value = |writer: usize, turn: usize| json!({"writer": writer, "turn": turn, "text": format!("{writer}").repeat(20_000 + 1_000 * writer)});
     put_json(&*backend, &collection, "k", value(0, 0)).await;
     let mut tasks = Vec::new();
     for writer in 0..WRITERS {
@@ -123,8 +120,10 @@ pub async fn parallel_distinct_keys(cx: Cx) {
     let (numbers, keys): (Vec<_>, Vec<_>) =
         all.map(|(writer, i)| (json!([writer, i]), address(&collection, &key(writer, i)))).unzip();
     for (expected, chunk) in numbers.chunks(50).zip(keys.chunks(50)) {
-        let read: Vec<Tree> =
-            ok(backend.get(chunk).await, "get").iter().map(|r| tree(r.as_ref().expect("the record"))).collect();
+        let read: Vec<Tree> = ok(backend.get(chunk).await, "get")
+            .iter()
+            .map(|r| tree(r.as_ref().expect("the record")))
+            .collect();
         assert_eq!(read, expected);
     }
 }
@@ -187,8 +186,10 @@ pub async fn dropped_future_leaves_no_half_write(cx: Cx) {
         }
         let keys: Vec<_> = batch.mutations.iter().map(|mutation| mutation.address.clone()).collect();
         let records = ok(backend.get(&keys).await, "a read after a write that was given up");
-        let read: Vec<Tree> = records.iter().map(|record| tree(record.as_ref().expect("the record"))).collect();
-        let written = usize::try_from(read[0]["i"].as_u64().expect("a number")).expect("a number of the case");
+        let read: Vec<Tree> =
+            records.iter().map(|record| tree(record.as_ref().expect("the record"))).collect();
+        let written =
+            usize::try_from(read[0]["i"].as_u64().expect("a number")).expect("a number of the case");
         assert!(written <= i, "a value that was not written yet");
         assert!(read.iter().all(|tree| *tree == value(written)), "write {i} is there by half");
     }

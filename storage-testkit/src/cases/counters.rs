@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use smol_str::SmolStr;
 use storage_core::{
-    Address, AtomicScope, Backend, Batch, Change, Effect, ErrorKind, Feature, Mutation, Precondition, Result, Value,
+    Address, AtomicScope, Backend, Batch, Change, Effect, ErrorKind, Feature, Mutation, Precondition, Result,
+    Value,
 };
 
 use crate::Cx;
-use crate::helpers::{address, expect_kind, get_one, get_record, in_millis, ok, pass, put_json, write_ok, write_one};
+use crate::helpers::{
+    address, expect_kind, get_one, get_record, in_millis, ok, pass, put_json, write_ok, write_one,
+};
 
 fn fields<const N: usize>(fields: [(&str, i64); N]) -> BTreeMap<SmolStr, i64> {
     fields.into_iter().map(|(name, value)| (name.into(), value)).collect()
@@ -66,7 +69,11 @@ pub async fn increment_returns_new(cx: Cx) {
         let stale = increment(&at, [("n", 1)]).on(Precondition::Version(record.version));
         expect_kind(write_one(&*backend, stale).await, ErrorKind::PreconditionFailed, "a stale increment");
         let create = increment(&at, [("n", 1)]).on(Precondition::Absent);
-        expect_kind(write_one(&*backend, create).await, ErrorKind::PreconditionFailed, "an increment if absent");
+        expect_kind(
+            write_one(&*backend, create).await,
+            ErrorKind::PreconditionFailed,
+            "an increment if absent",
+        );
         assert_eq!(stored(&*backend, &at).await, fields([("n", -6), ("m", 1)]), "nothing was added");
     }
 }
@@ -76,7 +83,10 @@ pub async fn negative_delta(cx: Cx) {
     let (backend, at) = (cx.open().await, address(&cx.collection(), "c"));
     assert_eq!(add(&*backend, &at, [("n", -4)]).await, fields([("n", -4)]));
     assert_eq!(add(&*backend, &at, [("n", 3)]).await, fields([("n", -1)]));
-    assert_eq!(add(&*backend, &at, [("n", -9_007_199_254_740_993)]).await, fields([("n", -9_007_199_254_740_994)]));
+    assert_eq!(
+        add(&*backend, &at, [("n", -9_007_199_254_740_993)]).await,
+        fields([("n", -9_007_199_254_740_994)])
+    );
 }
 
 /// One increment adds to several fields, of whatever names, and leaves the others.
@@ -85,7 +95,8 @@ pub async fn several_fields(cx: Cx) {
     assert_eq!(add(&*backend, &at, [("a", 1), ("b", 2)]).await, fields([("a", 1), ("b", 2)]));
     assert_eq!(add(&*backend, &at, [("b", 1), ("c", 5)]).await, fields([("b", 3), ("c", 5)]));
     assert_eq!(stored(&*backend, &at).await, fields([("a", 1), ("b", 3), ("c", 5)]));
-    let odd = [("é", 1), ("e\u{301}", 2), ("a.b", 3), ("$x", 4), ("'\"\\", 5), (" ", 6), ("A", 7), ("😀\n", 8)];
+    let odd =
+        [("é", 1), ("e\u{301}", 2), ("a.b", 3), ("$x", 4), ("'\"\\", 5), (" ", 6), ("A", 7), ("😀\n", 8)];
     assert_eq!(add(&*backend, &at, odd).await, fields(odd));
     let mut all = fields(odd);
     all.extend(fields([("a", 1), ("b", 3), ("c", 5)]));
@@ -138,16 +149,21 @@ pub async fn overflow_is_an_error(cx: Cx) {
     assert_eq!(add(&*backend, &at, [("up", 1)]).await, fields([("up", i64::MAX)]));
     assert_eq!(add(&*backend, &at, [("down", i64::MIN)]).await, fields([("down", i64::MIN)]));
     let before = get_record(&*backend, &at.collection, "c").await;
-    for deltas in [[("up", 1), ("other", 1)], [("up", i64::MAX), ("other", 1)], [("down", -1), ("other", 1)]] {
+    for deltas in [[("up", 1), ("other", 1)], [("up", i64::MAX), ("other", 1)], [("down", -1), ("other", 1)]]
+    {
         let refused = write_one(&*backend, increment(&at, deltas)).await;
         expect_kind(refused, ErrorKind::OutOfRange, &format!("the increment by {deltas:?}"));
     }
     assert_eq!(get_record(&*backend, &at.collection, "c").await, before, "no field has changed");
-    assert_eq!(add(&*backend, &at, [("up", i64::MIN), ("down", i64::MAX)]).await, fields([("up", -1), ("down", -1)]));
+    assert_eq!(
+        add(&*backend, &at, [("up", i64::MIN), ("down", i64::MAX)]).await,
+        fields([("up", -1), ("down", -1)])
+    );
     if cx.has(Feature::Atomic) && cx.capabilities().atomic_scope != AtomicScope::Record {
         let other = address(&at.collection, "other");
         let batch = vec![increment(&other, [("n", 1)]), increment(&at, [("up", i64::MIN)])];
-        let error = expect_kind(backend.write(&Batch::atomic(batch)).await, ErrorKind::OutOfRange, "the batch");
+        let error =
+            expect_kind(backend.write(&Batch::atomic(batch)).await, ErrorKind::OutOfRange, "the batch");
         assert_eq!(error.failed_mutation(), Some(1), "the error says which: {error}");
         assert_eq!(get_one(&*backend, &at.collection, "other").await, None, "nothing of the batch is there");
     }
@@ -166,12 +182,20 @@ pub async fn on_json_value_is_type_error(cx: Cx) {
     if cx.has(Feature::Bytes) {
         let at = address(&collection, "bytes");
         write_ok(&*backend, Mutation::put(at.clone(), Value::bytes(&b"1"[..]))).await;
-        expect_kind(write_one(&*backend, increment(&at, [("n", 1)])).await, ErrorKind::TypeMismatch, "of bytes");
+        expect_kind(
+            write_one(&*backend, increment(&at, [("n", 1)])).await,
+            ErrorKind::TypeMismatch,
+            "of bytes",
+        );
     }
     if cx.has(Feature::Lists) {
         let at = address(&collection, "list");
         write_ok(&*backend, Mutation::append(at.clone(), vec![json!(1).into()])).await;
-        expect_kind(write_one(&*backend, increment(&at, [("n", 1)])).await, ErrorKind::TypeMismatch, "of a list");
+        expect_kind(
+            write_one(&*backend, increment(&at, [("n", 1)])).await,
+            ErrorKind::TypeMismatch,
+            "of a list",
+        );
     }
     let at = address(&collection, "json");
     write_ok(&*backend, Mutation::delete(at.clone())).await;

@@ -74,8 +74,21 @@ pub async fn append_creates(cx: Cx) {
 pub async fn order_kept(cx: Cx) {
     let (backend, at) = (cx.open().await, address(&cx.collection(), "l"));
     let items = [
-        json!(3), json!(1), json!(2), json!(1), json!(null), json!(""), json!("é\u{0}😀"), json!([]), json!({}),
-        json!({"b": [1, {"a": false}]}), json!(0.1), json!(u64::MAX), json!(i64::MIN), json!("3"), json!(true),
+        json!(3),
+        json!(1),
+        json!(2),
+        json!(1),
+        json!(null),
+        json!(""),
+        json!("é\u{0}😀"),
+        json!([]),
+        json!({}),
+        json!({"b": [1, {"a": false}]}),
+        json!(0.1),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!("3"),
+        json!(true),
     ];
     for (i, pair) in items.chunks(2).enumerate() {
         assert_eq!(add(&*backend, &at, pair.iter().cloned()).await, (2 * i + pair.len()) as u64);
@@ -87,9 +100,15 @@ pub async fn order_kept(cx: Cx) {
 pub async fn range_start_count(cx: Cx) {
     let (backend, at) = (cx.open().await, address(&cx.collection(), "l"));
     add(&*backend, &at, (0..10).map(Tree::from)).await;
-    for (start, limit, expected) in
-        [(0, 1, 0..1), (0, 10, 0..10), (3, 4, 3..7), (9, 1, 9..10), (8, 5, 8..10), (0, 1_000, 0..10), (5, 5, 5..10)]
-    {
+    for (start, limit, expected) in [
+        (0, 1, 0..1),
+        (0, 10, 0..10),
+        (3, 4, 3..7),
+        (9, 1, 9..10),
+        (8, 5, 8..10),
+        (0, 1_000, 0..10),
+        (5, 5, 5..10),
+    ] {
         let items: Vec<Tree> = expected.map(Tree::from).collect();
         assert_eq!(range(&*backend, &at, start, limit).await, (items, 10), "{limit} items from {start}");
     }
@@ -125,7 +144,11 @@ pub async fn concurrent_append_no_loss(cx: Cx) {
         task.await.expect("a writer");
     }
     let (items, length) = range(&*backend, &at, 0, 1_000).await;
-    assert_eq!((items.len() as u64, length), (WRITERS * EACH * 2, WRITERS * EACH * 2), "nothing is lost or double");
+    assert_eq!(
+        (items.len() as u64, length),
+        (WRITERS * EACH * 2, WRITERS * EACH * 2),
+        "nothing is lost or double"
+    );
     let mut next: BTreeMap<u64, u64> = BTreeMap::new();
     for pair in items.chunks(2) {
         let writer = pair[0][0].as_u64().expect("an item of a writer");

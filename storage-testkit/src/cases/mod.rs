@@ -11,4 +11,5 @@ pub mod query;
 pub mod scan;
 pub mod server;
 pub mod text;
+pub mod transactions;
 pub mod versions;

@@ -36,7 +36,8 @@ impl Table {
     }
 
     fn query(&self, filter: &str) -> Query {
-        let filter: Filter = filter.parse().unwrap_or_else(|error| panic!("the case's filter {filter}: {error}"));
+        let filter: Filter =
+            filter.parse().unwrap_or_else(|error| panic!("the case's filter {filter}: {error}"));
         Query::new(self.collection.clone(), filter)
     }
 
@@ -60,7 +61,8 @@ impl Table {
     /// Whether each order gives these keys in this sequence, on one page and on many.
     async fn orders(&self, rows: &[(&str, &str)]) {
         for (order, expected) in rows {
-            let sort: Vec<Sort> = order.split(' ').map(|sort| sort.parse().expect("the case's sort")).collect();
+            let sort: Vec<Sort> =
+                order.split(' ').map(|sort| sort.parse().expect("the case's sort")).collect();
             for limit in [100, 3, 1] {
                 let query = Query { sort: sort.clone(), limit, ..self.query("{}") };
                 let found = keys_of(&query_all(&*self.backend, query).await).join(" ");

@@ -2,14 +2,14 @@
 
 use serde_json::{Value as Tree, json};
 use storage_core::{
-    Address, Backend, Blob, CollectionName, ErrorKind, Feature, Filter, Json, Key, Limits, MAX_COLLECTION_BYTES,
-    MAX_KEY_BYTES, Mutation, Query, Value,
+    Address, Backend, Blob, CollectionName, ErrorKind, Feature, Filter, Json, Key, Limits,
+    MAX_COLLECTION_BYTES, MAX_KEY_BYTES, Mutation, Query, Value,
 };
 
 use crate::Cx;
 use crate::helpers::{
-    address, expect_kind, get_json, get_record, keys_all, keys_of, ok, put_json, query_all, scan_all, sorted, tree,
-    write_ok, write_one,
+    address, expect_kind, get_json, get_record, keys_all, keys_of, ok, put_json, query_all, scan_all, sorted,
+    tree, write_ok, write_one,
 };
 
 /// Puts each text under itself as key, with itself as value and as field name, and reads it in every way.
@@ -35,7 +35,11 @@ async fn round_trip(cx: &Cx, backend: &dyn Backend, texts: &[String]) {
         assert_eq!(sorted(keys_all(backend, &collection, "", 7).await), all, "by keys");
         for prefix in texts {
             let expected: Vec<String> = all.iter().filter(|key| key.starts_with(prefix)).cloned().collect();
-            assert_eq!(sorted(keys_all(backend, &collection, prefix, 7).await), expected, "prefix {prefix:?}");
+            assert_eq!(
+                sorted(keys_all(backend, &collection, prefix, 7).await),
+                expected,
+                "prefix {prefix:?}"
+            );
         }
     }
     for text in texts {
@@ -51,10 +55,45 @@ fn owned<const N: usize>(texts: [&str; N]) -> Vec<String> {
 /// Keys and values are code points: forms of a letter that look alike are different, none is changed.
 pub async fn unicode_keys_and_values(cx: Cx) {
     let texts = [
-        "é", "e\u{301}", "Å", "\u{212b}", "A\u{30a}", "ﬁ", "fi", "ß", "ẞ", "SS", "ı", "İ", "i", "I", "K", "\u{212a}",
-        "😀", "👩‍👩‍👧‍👦", "🇩🇪", "👍🏽", "שלום", "مرحبا", "\u{202e}abc\u{202c}", "\u{200f}", "日本語", "한국어", "각",
-        "\u{1100}\u{1161}\u{11a8}", "\u{d7ff}", "\u{e000}", "\u{fffd}", "\u{fffe}", "\u{ffff}", "\u{10000}",
-        "\u{10ffff}", "\u{feff}bom", "\u{200b}", "a\u{301}\u{323}", "a\u{323}\u{301}",
+        "é",
+        "e\u{301}",
+        "Å",
+        "\u{212b}",
+        "A\u{30a}",
+        "ﬁ",
+        "fi",
+        "ß",
+        "ẞ",
+        "SS",
+        "ı",
+        "İ",
+        "i",
+        "I",
+        "K",
+        "\u{212a}",
+        "😀",
+        "👩‍👩‍👧‍👦",
+        "🇩🇪",
+        "👍🏽",
+        "שלום",
+        "مرحبا",
+        "\u{202e}abc\u{202c}",
+        "\u{200f}",
+        "日本語",
+        "한국어",
+        "각",
+        "\u{1100}\u{1161}\u{11a8}",
+        "\u{d7ff}",
+        "\u{e000}",
+        "\u{fffd}",
+        "\u{fffe}",
+        "\u{ffff}",
+        "\u{10000}",
+        "\u{10ffff}",
+        "\u{feff}bom",
+        "\u{200b}",
+        "a\u{301}\u{323}",
+        "a\u{323}\u{301}",
     ];
     let (backend, collection) = (cx.open().await, cx.collection());
     round_trip(&cx, &*backend, &owned(texts)).await;
@@ -191,10 +230,20 @@ pub async fn nul_in_json_strings(cx: Cx) {
 
 /// Control characters, line ends and blanks in keys and values stay as they are.
 pub async fn control_characters(cx: Cx) {
-    let mut texts: Vec<String> = (1_u8..=0x20).chain(0x7f..=0x7f).map(|byte| char::from(byte).to_string()).collect();
+    let mut texts: Vec<String> =
+        (1_u8..=0x20).chain(0x7f..=0x7f).map(|byte| char::from(byte).to_string()).collect();
     texts.extend(["\u{80}", "\u{85}", "\u{9f}", "\u{a0}", "\u{2028}", "\u{2029}"].map(str::to_owned));
     texts.extend(owned([
-        "a\nb", "a\r\nb", "a\tb", " a", "a ", "  ", "\u{1b}[31mred", "\u{1}\u{2}\u{3}", "a\u{8}b", "a\u{7f}",
+        "a\nb",
+        "a\r\nb",
+        "a\tb",
+        " a",
+        "a ",
+        "  ",
+        "\u{1b}[31mred",
+        "\u{1}\u{2}\u{3}",
+        "a\u{8}b",
+        "a\u{7f}",
     ]));
     round_trip(&cx, &*cx.open().await, &texts).await;
 }
@@ -202,11 +251,75 @@ pub async fn control_characters(cx: Cx) {
 /// Keys and values that mean something to a database, a shell or a file system mean nothing here.
 pub async fn sql_and_shell_metacharacters(cx: Cx) {
     let texts = [
-        "'; DROP TABLE records; --", "\" OR \"\"=\"", "' OR 1=1 --", "\\", "\\\\", "\\'", "\\n", "$(reboot)", "`ls`",
-        "a|b", "a;b", "a&&b", "> /dev/null", "*", "?", "[a-z]", "{a,b}", "%", "_", "%00", "..", ".", "../../etc/passwd",
-        "/", "//", "/a", "a/", "a/b", "a\\b", "C:\\x", "~", "#", "!", "a:b", "{a}b", "$1", ":1", "?1", "@x", "--", "/*",
-        "*/", "<script>", "&amp;", "null", "undefined", "NaN", "true", "0", "-1", "1e3", "$set", "a.b", "a..b", ".a",
-        "__proto__", "_id", "id", "key", "value", "CON", "NUL", "a\u{ff0f}b", "%2e%2e%2f", "(", ")", "[", "]", "^$",
+        "'; DROP TABLE records; --",
+        "\" OR \"\"=\"",
+        "' OR 1=1 --",
+        "\\",
+        "\\\\",
+        "\\'",
+        "\\n",
+        "$(reboot)",
+        "`ls`",
+        "a|b",
+        "a;b",
+        "a&&b",
+        "> /dev/null",
+        "*",
+        "?",
+        "[a-z]",
+        "{a,b}",
+        "%",
+        "_",
+        "%00",
+        "..",
+        ".",
+        "../../etc/passwd",
+        "/",
+        "//",
+        "/a",
+        "a/",
+        "a/b",
+        "a\\b",
+        "C:\\x",
+        "~",
+        "#",
+        "!",
+        "a:b",
+        "{a}b",
+        "$1",
+        ":1",
+        "?1",
+        "@x",
+        "--",
+        "/*",
+        "*/",
+        "<script>",
+        "&amp;",
+        "null",
+        "undefined",
+        "NaN",
+        "true",
+        "0",
+        "-1",
+        "1e3",
+        "$set",
+        "a.b",
+        "a..b",
+        ".a",
+        "__proto__",
+        "_id",
+        "id",
+        "key",
+        "value",
+        "CON",
+        "NUL",
+        "a\u{ff0f}b",
+        "%2e%2e%2f",
+        "(",
+        ")",
+        "[",
+        "]",
+        "^$",
     ];
     round_trip(&cx, &*cx.open().await, &owned(texts)).await;
 }

@@ -8,8 +8,24 @@ use storage_core::{Direction, Filter, Path, Sort, Test};
 
 /// Texts that tempt: patterns, quotes, case, normal forms, and what UTF-16 would order otherwise.
 const TEXTS: [&str; 18] = [
-    "", "a", "ab", "A", "b", "é", "e\u{301}", "%", "a_b", "'", "\"", "\\", "$eq", "\u{0}", "\n", "\u{ffff}",
-    "\u{10000}", "10",
+    "",
+    "a",
+    "ab",
+    "A",
+    "b",
+    "é",
+    "e\u{301}",
+    "%",
+    "a_b",
+    "'",
+    "\"",
+    "\\",
+    "$eq",
+    "\u{0}",
+    "\n",
+    "\u{ffff}",
+    "\u{10000}",
+    "10",
 ];
 
 /// Paths into [`documents`](document); the last ones lead nowhere or through arrays.

@@ -44,15 +44,24 @@ pub(super) fn sequences(capabilities: &Capabilities, reopens: bool) -> BoxedStra
     }
     if has(Feature::Scan) {
         let scan = (slot(), select(&PREFIXES[..]), limit());
-        steps.push((2, scan.clone().prop_map(|(slot, p, limit)| Step::Scan { slot, prefix: p.into(), limit }).boxed()));
-        steps.push((1, scan.prop_map(|(slot, p, limit)| Step::Keys { slot, prefix: p.into(), limit }).boxed()));
+        steps.push((
+            2,
+            scan.clone().prop_map(|(slot, p, limit)| Step::Scan { slot, prefix: p.into(), limit }).boxed(),
+        ));
+        steps.push((
+            1,
+            scan.prop_map(|(slot, p, limit)| Step::Keys { slot, prefix: p.into(), limit }).boxed(),
+        ));
     }
     if has(Feature::Query) {
         steps.push((3, queries(has(Feature::Sort))));
     }
     if has(Feature::Lists) {
-        let range = (place(), start(), limit());
-        steps.push((2, range.prop_map(|(place, start, limit)| Step::ListRange { place, start, limit }).boxed()));
+        let range = (prop_oneof![common_place(), place()], start(), limit());
+        steps.push((
+            2,
+            range.prop_map(|(place, start, limit)| Step::ListRange { place, start, limit }).boxed(),
+        ));
     }
     if has(Feature::Count) {
         let condition: BoxedStrategy<Option<Filter>> =
@@ -74,12 +83,14 @@ pub(super) fn sequences(capabilities: &Capabilities, reopens: bool) -> BoxedStra
         (Feature::Compact, Maintenance::Compact),
         (Feature::Verify, Maintenance::Verify),
     ];
-    let chores: Vec<Step> =
-        chores.into_iter().filter(|(feature, _)| has(*feature)).map(|(_, task)| Step::Maintain(task)).collect();
+    let chores: Vec<Step> = chores
+        .into_iter()
+        .filter(|(feature, _)| has(*feature))
+        .map(|(_, task)| Step::Maintain(task))
+        .collect();
     if !chores.is_empty() {
         steps.push((1, select(chores).boxed()));
     }
-    steps.push((1, Just(Step::Wait).boxed()));
     if reopens {
         steps.push((1, Just(Step::Reopen).boxed()));
     }
@@ -98,6 +109,12 @@ fn place() -> impl Strategy<Value = Place> + Clone {
     ];
     let key = key.prop_filter_map("a key that is not valid", |key| Key::new(key).ok());
     (slot(), key).prop_map(|(slot, key)| Place { slot, key })
+}
+
+/// One of the places where most happens.
+fn common_place() -> impl Strategy<Value = Place> + Clone {
+    let key = select(&PLAIN[..]).prop_filter_map("a key that is not valid", |key| Key::new(key).ok());
+    key.prop_map(|key| Place { slot: 0, key })
 }
 
 fn limit() -> impl Strategy<Value = u32> + Clone {
@@ -192,8 +209,10 @@ fn expiry(capabilities: &Capabilities) -> BoxedStrategy<Option<Timestamp>> {
 
 fn change(capabilities: &Capabilities) -> BoxedStrategy<Change> {
     let expiry = || expiry(capabilities);
-    let put = (value(capabilities), expiry()).prop_map(|(value, expires_at)| Change::Put { value, expires_at });
-    let mut changes = vec![(8, put.boxed()), (3, Just(Change::Delete).boxed()), (1, Just(Change::Check).boxed())];
+    let put =
+        (value(capabilities), expiry()).prop_map(|(value, expires_at)| Change::Put { value, expires_at });
+    let mut changes =
+        vec![(8, put.boxed()), (3, Just(Change::Delete).boxed()), (1, Just(Change::Check).boxed())];
     if capabilities.has(Feature::Expiry) {
         changes.push((2, expiry().prop_map(|expires_at| Change::Touch { expires_at }).boxed()));
     }
@@ -205,8 +224,9 @@ fn change(capabilities: &Capabilities) -> BoxedStrategy<Change> {
         ));
     }
     if capabilities.has(Feature::Lists) {
-        let append = (vec(document().prop_map(Json::from), 1..4), expiry());
-        changes.push((3, append.prop_map(|(items, expires_at)| Change::Append { items, expires_at }).boxed()));
+        let append = (vec(document().prop_map(Json::from), 1..6), expiry());
+        changes
+            .push((3, append.prop_map(|(items, expires_at)| Change::Append { items, expires_at }).boxed()));
     }
     Union::new_weighted(changes).boxed()
 }
@@ -216,7 +236,8 @@ fn value(capabilities: &Capabilities) -> BoxedStrategy<Value> {
     if capabilities.has(Feature::Bytes) {
         let media_type = select(&[Blob::OCTET_STREAM, "text/plain; charset=utf-8"][..]);
         let blob = (vec(any::<u8>(), 0..6), media_type);
-        values.push((1, blob.prop_map(|(data, of)| Value::Bytes(Blob::new(data).with_media_type(of))).boxed()));
+        values
+            .push((1, blob.prop_map(|(data, of)| Value::Bytes(Blob::new(data).with_media_type(of))).boxed()));
     }
     if capabilities.has(Feature::Counters) {
         values.push((1, counters().prop_map(Value::Counters).boxed()));

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use storage_core::layer::{Around, Guard};
 use storage_core::{
-    Address, Atomicity, Backend, Batch, Change, Count, Cursor, Effect, Error, Feature, IndexSpec, Key, ListRange,
-    Maintenance, Mutation, Page, Precondition, Query, Record, Result, Scan, Timestamp, Version, Written,
+    Address, Atomicity, Backend, Batch, Change, Count, Cursor, Effect, Error, Feature, IndexSpec, Key,
+    ListRange, Maintenance, Mutation, Page, Precondition, Query, Record, Result, Scan, Timestamp, Version,
+    Written,
 };
 
 use super::reply::{Failure, Outcome, Reply, Seen};
@@ -102,9 +103,11 @@ impl Side {
             }
             Step::Collections => self.collections().await,
             Step::Clear(slot) => {
-                self.histories.iter_mut().filter(|(place, _)| place.slot == *slot).for_each(|(_, history)| {
-                    history.created_at = None;
-                });
+                self.histories.iter_mut().filter(|(place, _)| place.slot == *slot).for_each(
+                    |(_, history)| {
+                        history.created_at = None;
+                    },
+                );
                 backend.clear(&self.names.collection(*slot)).await.map(Reply::Number)
             }
             Step::EnsureIndex { slot, path, unique } => {
@@ -234,17 +237,17 @@ impl Side {
             let read = match step {
                 Step::Keys { slot, prefix, limit } => {
                     let page = self.backend.keys(&self.scan(*slot, prefix, *limit, after)).await;
-                    page.and_then(|page| Ok(turn(page, *limit, &mut keys)))
+                    page.map(|page| turn(page, *limit, &mut keys))
                 }
                 Step::Scan { slot, prefix, limit } => {
                     let page = self.backend.scan(&self.scan(*slot, prefix, *limit, after)).await;
-                    page.and_then(|page| Ok(turn(page, *limit, &mut records)))
+                    page.map(|page| turn(page, *limit, &mut records))
                 }
                 Step::Query { slot, filter, sort, limit } => {
                     let collection = self.names.collection(*slot);
                     let (filter, sort) = (filter.clone(), sort.clone());
                     let query = Query { collection, filter, sort, after, limit: *limit };
-                    self.backend.query(&query).await.and_then(|page| Ok(turn(page, *limit, &mut records)))
+                    self.backend.query(&query).await.map(|page| turn(page, *limit, &mut records))
                 }
                 _ => return Ok(Ok(Reply::Nothing)),
             };
@@ -275,7 +278,8 @@ impl Side {
         if matches!(step, Step::Keys { .. }) {
             return Ok(Reply::Keys(keys.iter().map(Key::to_string).collect()));
         }
-        let seen: Result<Vec<_>, Broken> = records.into_iter().map(|record| self.see(record).map(Some)).collect();
+        let seen: Result<Vec<_>, Broken> =
+            records.into_iter().map(|record| self.see(record).map(Some)).collect();
         seen.map(Reply::Records)
     }
 

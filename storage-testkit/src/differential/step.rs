@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use storage_core::{Address, Change, CollectionName, Filter, Json, Key, Maintenance, Path, Sort, Timestamp, Value};
+use storage_core::{
+    Address, Change, CollectionName, Filter, Json, Key, Maintenance, Path, Sort, Timestamp, Value,
+};
 
 /// The collections of a run, one name inside the other so that leaks show.
 pub(super) const COLLECTIONS: [&str; 3] = ["c", "c.b", "cb"];
@@ -49,20 +51,48 @@ pub(super) struct Planned {
 #[derive(Clone)]
 pub(super) enum Step {
     Get(Vec<Place>),
-    Write { atomic: bool, mutations: Vec<Planned> },
-    Scan { slot: Slot, prefix: String, limit: u32 },
-    Keys { slot: Slot, prefix: String, limit: u32 },
-    Query { slot: Slot, filter: Filter, sort: Vec<Sort>, limit: u32 },
-    ListRange { place: Place, start: u64, limit: u32 },
-    Count { slot: Slot, filter: Option<Filter> },
+    Write {
+        atomic: bool,
+        mutations: Vec<Planned>,
+    },
+    Scan {
+        slot: Slot,
+        prefix: String,
+        limit: u32,
+    },
+    Keys {
+        slot: Slot,
+        prefix: String,
+        limit: u32,
+    },
+    Query {
+        slot: Slot,
+        filter: Filter,
+        sort: Vec<Sort>,
+        limit: u32,
+    },
+    ListRange {
+        place: Place,
+        start: u64,
+        limit: u32,
+    },
+    Count {
+        slot: Slot,
+        filter: Option<Filter>,
+    },
     Collections,
     Clear(Slot),
-    EnsureIndex { slot: Slot, path: Path, unique: bool },
+    EnsureIndex {
+        slot: Slot,
+        path: Path,
+        unique: bool,
+    },
     ListIndexes(Slot),
-    DropIndex { slot: Slot, path: Path },
+    DropIndex {
+        slot: Slot,
+        path: Path,
+    },
     Maintain(Maintenance),
-    /// Lets the clock move on, so that times that should have been kept would differ.
-    Wait,
     /// Closes the backend under test and opens it again.
     Reopen,
 }
@@ -106,7 +136,9 @@ impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = self.key.as_str();
         match key.char_indices().nth(24) {
-            Some((end, _)) => write!(f, "{}/{:?}… of {} bytes", COLLECTIONS[self.slot], &key[..end], key.len()),
+            Some((end, _)) => {
+                write!(f, "{}/{:?}… of {} bytes", COLLECTIONS[self.slot], &key[..end], key.len())
+            }
             None => write!(f, "{}/{key:?}", COLLECTIONS[self.slot]),
         }
     }
@@ -137,7 +169,11 @@ impl fmt::Debug for Step {
         match self {
             Self::Get(places) => write!(f, "get {places:?}"),
             Self::Write { atomic, mutations } => {
-                write!(f, "write {} {mutations:?}", if *atomic { "atomically" } else { "independently" })
+                write!(f, "write {}", if *atomic { "atomically" } else { "independently" })?;
+                match &mutations[..] {
+                    [one] => write!(f, " {one:?}"),
+                    many => many.iter().try_for_each(|planned| write!(f, "\n       {planned:?}")),
+                }
             }
             Self::Scan { slot, prefix, limit } => {
                 write!(f, "scan {} prefix {prefix:?} in pages of {limit}", name(slot))
@@ -165,7 +201,6 @@ impl fmt::Debug for Step {
             Self::ListIndexes(slot) => write!(f, "list_indexes of {}", name(slot)),
             Self::DropIndex { slot, path } => write!(f, "drop_index {} on {path}", name(slot)),
             Self::Maintain(task) => write!(f, "maintain {}", task.as_str()),
-            Self::Wait => f.write_str("wait"),
             Self::Reopen => f.write_str("close and open again"),
         }
     }

@@ -38,10 +38,7 @@ pub async fn eq_ne(cx: Cx) {
             (r#"{"v":{"$ne":null}}"#, "int text yes no none list object blank no-items no-fields scalar"),
             (r#"{"v":{"$ne":[1,2]}}"#, "int text yes no null none object blank no-items no-fields scalar"),
             (r#"{"w":1}"#, ""),
-            (
-                r#"{"w":{"$ne":1}}"#,
-                "int text yes no null none list object blank no-items no-fields scalar",
-            ),
+            (r#"{"w":{"$ne":1}}"#, "int text yes no null none list object blank no-items no-fields scalar"),
         ])
         .await;
 }
@@ -201,10 +198,7 @@ pub async fn prefix(cx: Cx) {
             (r#"{"v":{"$prefix":"abcd"}}"#, ""),
             (r#"{"v":{"$prefix":"naï"}}"#, "umlaut"),
             (r#"{"v":{"$prefix":"5"}}"#, ""),
-            (
-                r#"{"v":{"$prefix":""}}"#,
-                "abc upper percent underscore star dot backslash blank umlaut list",
-            ),
+            (r#"{"v":{"$prefix":""}}"#, "abc upper percent underscore star dot backslash blank umlaut list"),
         ])
         .await;
 }
@@ -408,11 +402,33 @@ pub async fn mixed_types_do_not_error(cx: Cx) {
 /// Texts that look like another language are texts.
 pub async fn injection_text_is_literal(cx: Cx) {
     let texts = [
-        "' OR '1'='1", "\"; DROP TABLE records; --", "$where", "{\"$gt\":\"\"}", "*", "%", "${v}", "%s%n",
-        "\\", "\\'", "@v:{x}", ")(|(v=*", "$.v", "1 || 1", "nul\u{0}nul", "\u{1}", "?", "$1", ":v", "--",
-        "/* */", "`v`", "[x]", "a\r\nb",
+        "' OR '1'='1",
+        "\"; DROP TABLE records; --",
+        "$where",
+        "{\"$gt\":\"\"}",
+        "*",
+        "%",
+        "${v}",
+        "%s%n",
+        "\\",
+        "\\'",
+        "@v:{x}",
+        ")(|(v=*",
+        "$.v",
+        "1 || 1",
+        "nul\u{0}nul",
+        "\u{1}",
+        "?",
+        "$1",
+        ":v",
+        "--",
+        "/* */",
+        "`v`",
+        "[x]",
+        "a\r\nb",
     ];
-    let documents = texts.iter().enumerate().map(|(i, text)| (format!("t{i:02}"), json!({"v": text, "x": {*text: i}})));
+    let documents =
+        texts.iter().enumerate().map(|(i, text)| (format!("t{i:02}"), json!({"v": text, "x": {*text: i}})));
     let table = Table::new(&cx, documents.collect::<serde_json::Map<_, _>>().into()).await;
     for (i, text) in texts.iter().enumerate() {
         let only = format!("t{i:02}");

@@ -18,8 +18,11 @@ const FILTERS: usize = 300;
 /// says, also when there are indexes. The random numbers are the same in each run.
 pub async fn agrees_with_the_reference(cx: Cx) {
     let (backend, collection) = (cx.open().await, cx.collection());
-    let documents: BTreeMap<String, Tree> =
-        generate(document(), DOCUMENTS).into_iter().enumerate().map(|(i, tree)| (numbered(i), tree)).collect();
+    let documents: BTreeMap<String, Tree> = generate(document(), DOCUMENTS)
+        .into_iter()
+        .enumerate()
+        .map(|(i, tree)| (numbered(i), tree))
+        .collect();
     let puts = documents.iter().map(|(key, tree)| put(&collection, key, tree.clone())).collect();
     write_all(&*backend, Batch::independent(puts)).await;
     for (i, filter) in generate(filter(), FILTERS).into_iter().enumerate() {

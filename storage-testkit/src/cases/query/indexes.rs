@@ -147,7 +147,8 @@ pub async fn unique_index_conflicts(cx: Cx) {
         put(&collection, "f", json!({"u": "f"})),
     ];
     let results = ok(backend.write(&Batch::independent(mixed.clone())).await, "an independent batch");
-    let kinds: Vec<_> = results.iter().map(|result| result.as_ref().err().map(storage_core::Error::kind)).collect();
+    let kinds: Vec<_> =
+        results.iter().map(|result| result.as_ref().err().map(storage_core::Error::kind)).collect();
     assert_eq!(kinds, [None, Some(ErrorKind::Conflict), None], "only the clash fails");
 
     write_all(backend, Batch::independent(vec![Mutation::delete(at("d")), Mutation::delete(at("f"))])).await;

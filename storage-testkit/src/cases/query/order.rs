@@ -68,7 +68,8 @@ pub async fn limit_edges(cx: Cx) {
     expect_kind(table.backend.query(&none).await, ErrorKind::InvalidInput, "a page of no records");
     if let Some(limit) = most.checked_add(1) {
         let query = Query { limit, ..table.query("{}") };
-        let error = expect_kind(table.backend.query(&query).await, ErrorKind::TooLarge, "a page beyond the limit");
+        let error =
+            expect_kind(table.backend.query(&query).await, ErrorKind::TooLarge, "a page beyond the limit");
         assert!(error.message().contains(&most.to_string()), "the error names the limit {most}: {error}");
     }
     let (first, other) = (Query { limit: 1, ..table.query("{}") }, table.query(r#"{"v":1}"#));
@@ -87,7 +88,8 @@ pub async fn paging_exactly_once(cx: Cx) {
     for sort in orders {
         let collection = cx.collection();
         for i in 0..60 {
-            put_json(&*backend, &collection, &numbered(2 * i), json!({"n": i % 7, "match": i % 3 != 0})).await;
+            put_json(&*backend, &collection, &numbered(2 * i), json!({"n": i % 7, "match": i % 3 != 0}))
+                .await;
         }
         let stable: Vec<String> = (0..60).filter(|i| i % 3 != 0).map(|i| numbered(2 * i)).collect();
         let filter = storage_core::Filter::eq("match".parse().expect("a path"), true);

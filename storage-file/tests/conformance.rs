@@ -1,0 +1,5 @@
+//! The file backend against the conformance suite.
+
+mod harness;
+
+storage_testkit::conformance!(harness::Files);
