@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # The main job from end to end: imports real records into the embedded store, reads, queries, updates and
-# exports them. The store is $STORAGE_URL, or ./storage-data; a second run brings it to the same state.
+# exports them. The store is $STORAGE_URL, or ./storage-data, where it stays for trying out more.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cargo build --quiet --package storage-cli
 PATH="${CARGO_TARGET_DIR:-$PWD/target}/debug:$PATH"
 
+# Prints a command as one would type it, and runs it.
 show() {
-    printf '\n$ storage'
-    printf ' %q' "$@"
-    printf '\n'
+    local word line='$ storage'
+    for word in "$@"; do
+        if [[ $word =~ ^[A-Za-z0-9_./:=-]+$ ]]; then line+=" $word"; else line+=" '$word'"; fi
+    done
+    printf '\n%s\n' "$line"
     storage "$@"
 }
 

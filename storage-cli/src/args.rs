@@ -22,7 +22,7 @@ Environment:
 Examples:
   storage import countries countries.ndjson --key code
   storage get countries CH
-  storage query countries --filter '{\"population.count\":{\"$gte\":100000000}}' --sort population.count:desc
+  storage query countries --filter '{\"region\":\"Europe\"}' --sort population.count:desc
   storage export --output backup.ndjson
 
 A key that begins with a dash follows `--`: storage get users -- -ada";
@@ -33,11 +33,17 @@ A key that begins with a dash follows `--`: storage get users -- -ada";
 #[command(propagate_version = true, max_term_width = 110, infer_subcommands = false)]
 pub(crate) struct Cli {
     /// The store's URL, such as file:./data or memory:
-    #[arg(long, global = true, value_name = "URL", env = "STORAGE_URL", default_value = "file:./storage-data")]
-    #[arg(hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "STORAGE_URL",
+        default_value = "file:./storage-data"
+    )]
+    #[arg(hide_env_values = true, help_heading = "Global options")]
     pub(crate) store: String,
     /// Print JSON of a documented, stable shape, errors included
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,

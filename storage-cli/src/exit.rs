@@ -130,7 +130,9 @@ impl Failure {
             (backend, "") => format!("{backend}: "),
             (backend, operation) => format!("{backend} {operation}: "),
         };
-        let hint = hint(self.kind).map(|hint| format!(" ({hint})")).unwrap_or_default();
+        // What follows a semicolon is a next step already.
+        let hint = if self.message.contains("; ") { None } else { hint(self.kind) };
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
         format!("storage: {place}{}{hint}", self.message).replace(char::is_control, " ")
     }
 
@@ -169,7 +171,9 @@ fn hint(kind: ErrorKind) -> Option<&'static str> {
         ErrorKind::Unavailable | ErrorKind::Timeout => "try again; `storage health` tells how the store is",
         ErrorKind::PermissionDenied => "check who may read and write the path",
         ErrorKind::StorageFull => "free some room and repeat",
-        ErrorKind::Corrupt => "`storage verify` tells what is damaged; import the last export into a new store",
+        ErrorKind::Corrupt => {
+            "`storage verify` tells what is damaged; import the last export into a new store"
+        }
         ErrorKind::Unsupported => "`storage types` tells what each type offers",
         _ => return None,
     })
@@ -185,13 +189,68 @@ pub(crate) fn usage(error: &clap::Error) -> Result<Status, Failure> {
         return Err(Failure::invalid("usage", "no command is given: `storage --help` lists them"));
     }
     let text = error.render().to_string();
-    let words = |line: &str| line.trim().trim_start_matches("error: ").to_owned();
-    let about: Vec<String> = (text.lines().map(words))
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
-        .filter(|line| !line.is_empty())
+    // Paragraphs: what is wrong, a tip, the usage (which may be in colours, and is taken from the error itself).
+    let about: Vec<String> = (text.split("\n\n"))
+        .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "))
+        .take_while(|paragraph| !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more"))
+        .map(|paragraph| paragraph.trim_start_matches("error: ").to_owned())
+        .filter(|paragraph| !paragraph.is_empty())
         .collect();
     let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
     let usage = usage.split_whitespace().collect::<Vec<_>>().join(" ");
     let next = if usage.is_empty() { "`storage --help` tells more".to_owned() } else { usage };
-    Err(Failure::invalid("usage", format!("{}; {next}", about.join(" "))))
+    Err(Failure::invalid("usage", format!("{}; {next}", about.join("; "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_one_line() {
+        let error = Error::new(ErrorKind::Busy, "in\nuse").operation("open").backend("file").mutation(3);
+        let failure = Failure::from(error);
+        assert_eq!(
+            failure.line(false),
+            "storage: file open: mutation 3: in use; end the other process, or try again"
+        );
+        let told: serde_json::Value = serde_json::from_str(&failure.line(true)).unwrap();
+        let expected = json!({"error": {
+            "kind": "busy", "message": "mutation 3: in\nuse", "operation": "open", "backend": "file",
+        }});
+        assert_eq!(told, expected);
+        assert_eq!(failure.status, Status::Unavailable);
+    }
+
+    #[test]
+    fn a_next_step_is_given_once() {
+        let failure = Failure::new(ErrorKind::StorageFull, "", "no room; buy a disk");
+        assert_eq!(failure.line(false), "storage: no room; buy a disk");
+    }
+
+    #[test]
+    fn every_kind_has_its_status() {
+        for (kind, status) in [
+            (ErrorKind::NotFound, 1),
+            (ErrorKind::InvalidInput, 2),
+            (ErrorKind::TypeMismatch, 2),
+            (ErrorKind::OutOfRange, 2),
+            (ErrorKind::TooLarge, 2),
+            (ErrorKind::Unsupported, 2),
+            (ErrorKind::PreconditionFailed, 3),
+            (ErrorKind::Conflict, 3),
+            (ErrorKind::Busy, 4),
+            (ErrorKind::Unavailable, 4),
+            (ErrorKind::Timeout, 4),
+            (ErrorKind::Unauthenticated, 5),
+            (ErrorKind::PermissionDenied, 5),
+            (ErrorKind::StorageFull, 5),
+            (ErrorKind::Corrupt, 5),
+            (ErrorKind::Decode, 5),
+            (ErrorKind::Closed, 5),
+            (ErrorKind::Internal, 5),
+        ] {
+            assert_eq!(Status::of(kind) as u8, status, "{kind}");
+        }
+    }
 }

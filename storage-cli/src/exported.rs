@@ -70,7 +70,8 @@ impl Line {
     fn content(self) -> Result<Content, Failure> {
         let address = Address::new(&self.collection, &self.key)?;
         let expires_at = self.expires_at.as_deref().map(input::time).transpose()?;
-        let parts = [self.json.is_some(), self.bytes.is_some(), self.counters.is_some(), self.items.is_some()];
+        let parts =
+            [self.json.is_some(), self.bytes.is_some(), self.counters.is_some(), self.items.is_some()];
         let one = parts.iter().filter(|there| **there).count() == 1;
         let part = match (self.kind, self.json, self.bytes, self.counters, self.items) {
             (Some(ValueKind::Json), Some(json), ..) if one => Part::Whole(Value::Json(json)),

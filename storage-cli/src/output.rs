@@ -84,7 +84,8 @@ impl Output {
     pub(crate) fn table(&mut self, head: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        if self.terminal {
+        // A terminal that does not know its width says zero.
+        if self.terminal && table.width().is_some_and(|width| width >= 40) {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         table.set_header(head.iter().map(|name| {
@@ -92,6 +93,9 @@ impl Output {
             if self.color { cell.add_attribute(Attribute::Bold) } else { cell }
         }));
         table.add_rows(rows);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
         let text = table.trim_fmt();
         self.line(text)
     }

@@ -106,8 +106,9 @@ impl<R: BufRead> Splitter<R> {
             }
             self.line += 1;
             let ended = text.last() == Some(&b'\n');
-            let end = text.iter().rposition(|byte| !byte.is_ascii_whitespace()).map_or(0, |last| last + 1);
+            let end = text.trim_ascii_end().len();
             text.truncate(end);
+            text.drain(..end - text.trim_ascii_start().len());
             if text.len() > self.limit {
                 if !ended {
                     self.skip_line()?;
@@ -269,7 +270,7 @@ mod tests {
     #[test]
     fn lines() {
         assert_eq!(split("{}\n{\"a\":1}", 100), [ok(1, "{}"), ok(2, "{\"a\":1}")]);
-        assert_eq!(split("\u{feff}\r\n\r\n  {} \r\n\n1\r\n", 100), [ok(3, "{}"), ok(5, "1")]);
+        assert_eq!(split("\u{feff}\r\n\r\n  {} \r\n\n\t1\r\n", 100), [ok(3, "{}"), ok(5, "1")]);
         assert_eq!(split("", 100), []);
         assert_eq!(split("\u{feff}", 100), []);
         assert_eq!(split(" \n\n", 100), []);
@@ -285,11 +286,10 @@ mod tests {
     #[test]
     fn arrays() {
         assert_eq!(split("[]", 100), []);
-        assert_eq!(split("[{\"a\":[1,2]},\n\"],[\\\"\",3]\n", 100), [
-            ok(1, "{\"a\":[1,2]}"),
-            ok(2, "\"],[\\\"\""),
-            ok(2, "3")
-        ]);
+        assert_eq!(
+            split("[{\"a\":[1,2]},\n\"],[\\\"\",3]\n", 100),
+            [ok(1, "{\"a\":[1,2]}"), ok(2, "\"],[\\\"\""), ok(2, "3")]
+        );
         assert_eq!(split("\n[\n {\n  \"a\": 1\n },\n 2 ]", 100), [ok(3, "{\"a\":1}"), ok(6, "2")]);
     }
 

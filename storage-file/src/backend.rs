@@ -187,7 +187,15 @@ impl Backend for FileBackend {
     }
 
     async fn clear(&self, collection: &CollectionName) -> Result<u64> {
-        self.client()?.submit(|reply| Job::Clear(collection.clone(), reply)).await
+        let client = self.client()?;
+        let mut removed = 0;
+        loop {
+            let (live, done) = client.submit(|reply| Job::Clear(collection.clone(), reply)).await?;
+            removed += live;
+            if done {
+                return Ok(removed);
+            }
+        }
     }
 
     async fn ensure_index(&self, index: &IndexSpec) -> Result<bool> {

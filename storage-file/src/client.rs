@@ -1,7 +1,7 @@
 //! The open file: what readers and the committer share.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
@@ -19,12 +19,15 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T>>;
 /// Work for the committer.
 pub(crate) enum Job {
     Write(Batch, Reply<Vec<Result<Written>>>),
-    Clear(CollectionName, Reply<u64>),
+    /// Removes some records; replies with how many were live, and whether that was all.
+    Clear(CollectionName, Reply<(u64, bool)>),
     EnsureIndex(IndexSpec, Reply<bool>),
     DropIndex(CollectionName, Path, Reply<bool>),
     /// Removes some expired records; replies with how many.
     Sweep(Reply<u64>),
     Compact(Reply<MaintenanceReport>),
+    /// Opens the file anew if the engine answers nothing more.
+    Revive,
     /// Checks every page of the file; replies with what is wrong.
     Check(Reply<Vec<String>>),
     Close(Reply<()>),
@@ -37,8 +40,8 @@ pub(crate) struct Shared {
     /// Bumped whenever `snapshot` changes from none to some.
     pub(crate) available: watch::Sender<()>,
     pub(crate) closed: AtomicBool,
-    /// Why there will be no snapshot any more.
-    broken: OnceLock<Error>,
+    /// Why there is no snapshot, if the file could not be opened anew.
+    broken: ArcSwapOption<Error>,
     pub(crate) file: PathBuf,
     pub(crate) reads: AtomicU64,
     pub(crate) writes: AtomicU64,
@@ -51,7 +54,7 @@ impl Shared {
             snapshot: ArcSwapOption::empty(),
             available: watch::channel(()).0,
             closed: AtomicBool::new(false),
-            broken: OnceLock::new(),
+            broken: ArcSwapOption::empty(),
             file,
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
@@ -59,9 +62,17 @@ impl Shared {
         })
     }
 
+    /// Shows readers a new state.
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        if self.snapshot.swap(Some(Arc::new(snapshot))).is_none() {
+            self.broken.store(None);
+            self.available.send_replace(());
+        }
+    }
+
     /// Tells readers that the file could not be opened anew.
     pub(crate) fn fail(&self, error: Error) {
-        let _ = self.broken.set(error);
+        self.broken.store(Some(Arc::new(error)));
         self.available.send_replace(());
     }
 
@@ -96,7 +107,7 @@ impl Client {
     /// Reads from the last committed state, on the caller's own thread.
     pub(crate) async fn read<T>(&self, read: impl FnOnce(&Snapshot) -> Result<T>) -> Result<T> {
         let snapshot = self.snapshot().await?;
-        contain(|| read(&snapshot)).map_err(|error| self.shared.named(error))
+        contain(|| read(&snapshot)).flatten().map_err(|error| self.failed(error))
     }
 
     /// Reads what may take long, on a thread where waiting harms nobody.
@@ -105,9 +116,17 @@ impl Client {
         read: impl FnOnce(&Snapshot) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let snapshot = self.snapshot().await?;
-        let work = tokio::task::spawn_blocking(move || contain(|| read(&snapshot)));
+        let work = tokio::task::spawn_blocking(move || contain(|| read(&snapshot)).flatten());
         let done = work.await.map_err(|error| Error::new(ErrorKind::Internal, format!("reading: {error}")))?;
-        done.map_err(|error| self.shared.named(error))
+        done.map_err(|error| self.failed(error))
+    }
+
+    /// After a failed read: has the file opened anew if the engine answers nothing more.
+    fn failed(&self, error: Error) -> Error {
+        if error.kind() == ErrorKind::Unavailable {
+            let _ = self.jobs.send(Job::Revive);
+        }
+        self.shared.named(error)
     }
 
     async fn snapshot(&self) -> Result<Arc<Snapshot>> {
@@ -119,11 +138,11 @@ impl Client {
             if self.shared.closed.load(Ordering::Acquire) {
                 return Err(closed());
             }
-            if let Some(error) = self.shared.broken.get() {
-                return Err(error.clone());
-            }
             if let Some(snapshot) = self.shared.snapshot.load_full() {
                 return Ok(snapshot);
+            }
+            if let Some(error) = self.shared.broken.load_full() {
+                return Err((*error).clone());
             }
             if available.changed().await.is_err() {
                 return Err(closed());

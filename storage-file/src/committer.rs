@@ -5,18 +5,18 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use redb::{Database, ReadableDatabase};
+use redb::{Database, ReadableDatabase, ReadableTable};
 use storage_core::{Batch, CollectionName, Error, ErrorKind, IndexSpec, MaintenanceReport, Path, Result, Retry, Written};
 
 use crate::client::{Job, Reply, Shared};
 use crate::config::{Durability, FileConfig};
-use crate::disk::DiskState;
-use crate::error::{contain, engine};
+use crate::disk::{DiskState, Trouble};
+use crate::error::{contain, engine, system};
 use crate::index::{Catalog, Index, StoredIndex};
 use crate::open::{self, Opened};
 use crate::schema::{self, INDEXES, META, META_INDEX};
 use crate::snapshot::Snapshot;
-use crate::writer::{Sequence, Writer};
+use crate::writer::{Attempt, Failure, Sequence, Writer, fatal};
 
 /// Most mutations and bytes in one transaction; what is queued beyond them goes into the next.
 const GROUP_LEN: usize = 16_384;
@@ -37,8 +37,14 @@ pub(crate) struct Committer {
     /// Since when there are commits that are not on the disk.
     dirty: Option<Instant>,
     next_sweep: Option<Instant>,
-    /// Why nothing more is written.
-    fault: Option<Error>,
+    fault: Option<Fault>,
+}
+
+/// Why nothing is written.
+struct Fault {
+    error: Error,
+    /// Whether opening the file anew may mend it.
+    passing: bool,
 }
 
 impl Committer {
@@ -106,7 +112,7 @@ impl Committer {
 
     fn commit(&mut self, group: Vec<WriteJob>) {
         let (batches, replies): (Vec<Batch>, Vec<_>) = group.into_iter().unzip();
-        let done = self.transact(|writer| batches.iter().map(|batch| writer.write(batch)).collect::<Result<Vec<_>>>());
+        let done = self.transact(|writer| batches.iter().map(|batch| writer.write(batch)).collect::<Attempt<Vec<_>>>());
         match done {
             Ok(results) => {
                 for (reply, result) in replies.into_iter().zip(results) {
@@ -124,11 +130,14 @@ impl Committer {
     fn other(&mut self, job: Job) -> Option<Reply<()>> {
         match job {
             Job::Write(batch, reply) => self.commit(vec![(batch, reply)]),
-            Job::Clear(collection, reply) => drop(reply.send(self.clear(&collection))),
+            Job::Clear(collection, reply) => {
+                drop(reply.send(self.transact(|writer| writer.clear(&collection, CHUNK))));
+            }
             Job::EnsureIndex(spec, reply) => drop(reply.send(self.ensure_index(spec))),
             Job::DropIndex(collection, path, reply) => drop(reply.send(self.drop_index(&collection, &path))),
             Job::Sweep(reply) => drop(reply.send(self.transact(|writer| writer.sweep(CHUNK)))),
             Job::Compact(reply) => drop(reply.send(self.compact())),
+            Job::Revive => self.revive_reading(),
             Job::Check(reply) => drop(reply.send(self.check())),
             Job::Close(reply) => return Some(reply),
         }
@@ -137,85 +146,119 @@ impl Committer {
 
     /// Runs `work` in a transaction and commits it. An error says whether the outcome is known: everything
     /// before the commit leaves no trace.
-    fn transact<T>(&mut self, work: impl FnOnce(&mut Writer<'_>) -> Result<T>) -> Result<T> {
-        if let Some(fault) = &self.fault {
-            return Err(fault.clone());
-        }
-        let durable = self.config.durability == Durability::Immediate;
+    fn transact<T>(&mut self, work: impl FnOnce(&mut Writer<'_>) -> Attempt<T>) -> Result<T> {
+        self.revive()?;
+        let immediate = self.config.durability == Durability::Immediate || self.sequence.is_short();
         let mut committing = false;
         let done = contain(|| {
-            let Some(database) = &self.database else { return Err(reopening()) };
-            let mut transaction = database.begin_write().map_err(engine)?;
-            let durability = if durable { redb::Durability::Immediate } else { redb::Durability::None };
-            transaction.set_durability(durability).map_err(engine)?;
+            let database = self.database.as_ref().ok_or_else(|| Failure::Own(reopening()))?;
+            let mut transaction = database.begin_write().map_err(fatal)?;
+            let durability = if immediate { redb::Durability::Immediate } else { redb::Durability::None };
+            transaction.set_durability(durability).map_err(fatal)?;
             let mut writer = Writer::new(&transaction, &self.indexes, &mut self.sequence)?;
             let value = work(&mut writer)?;
-            writer.finish()?;
+            let sequence = writer.finish()?;
+            if self.disk.trouble().is_some() {
+                return Err(Failure::Own(reopening()));
+            }
             committing = true;
-            transaction.commit().map_err(engine)?;
-            Ok(value)
+            transaction.commit().map_err(fatal)?;
+            Ok((value, sequence))
         });
-        if !durable && done.is_ok() {
-            self.dirty.get_or_insert_with(Instant::now);
+        let done = done.unwrap_or_else(|panic| Err(Failure::Engine(panic)));
+        let (value, sequence) = self.settle(done, committing)?;
+        self.sequence = sequence;
+        match self.dirty {
+            // A durable commit brings those before it along.
+            _ if immediate => self.dirty = None,
+            None => self.dirty = Some(Instant::now()),
+            Some(_) => {}
         }
-        self.settle(done, committing)
+        Ok(value)
     }
 
     /// After a transaction: shows readers the new state, or finds out what can go on after a failure.
-    fn settle<T>(&mut self, done: Result<T>, committing: bool) -> Result<T> {
-        if self.disk.sync_failed() {
-            let message = "a sync of the file failed, and what was written since the last good one may be lost; \
-                           the store can be read, and takes writes again once it has been closed and reopened";
-            self.fault = Some(Error::new(ErrorKind::Unavailable, message).with_retry(Retry::Never));
-            return Err(unknown(message));
-        }
-        match done {
-            Ok(value) => {
+    fn settle<T>(&mut self, done: Attempt<T>, committing: bool) -> Result<T> {
+        let failed = match (self.disk.trouble(), done) {
+            (Some(trouble), _) => self.troubled(trouble),
+            (None, Ok(value)) => {
                 self.shared.commits.fetch_add(1, Ordering::Relaxed);
-                self.publish().map(|()| value)
+                return self.publish().map(|()| value).map_err(|error| unknown(&error));
             }
-            Err(error) if self.is_own(&error) => Err(error),
-            Err(error) => {
-                self.recover(&error);
-                Err(if committing { unknown(error.message()).with_source(error) } else { error })
+            (None, Err(Failure::Own(error))) => return Err(error),
+            // Damaged pages: opening anew would not mend them.
+            (None, Err(Failure::Engine(error))) if error.kind() == ErrorKind::Corrupt => Fault { error, passing: false },
+            // The engine answers nothing more after an error of the disk.
+            (None, Err(Failure::Engine(error))) => Fault { error, passing: true },
+        };
+        let error = failed.error.clone();
+        self.fault = Some(failed);
+        Err(if committing { unknown(&error) } else { error })
+    }
+
+    fn troubled(&self, trouble: &Trouble) -> Fault {
+        match trouble {
+            Trouble::Write(error) => Fault { error: system(error, "writing the file"), passing: true },
+            Trouble::Sync(error) => {
+                let message = format!(
+                    "a sync of the file failed ({error}), and what was written since the last good one may be lost; \
+                     the store can be read, and takes writes again once it has been closed and reopened"
+                );
+                let error = Error::new(ErrorKind::Unavailable, message).with_retry(Retry::Never);
+                Fault { error, passing: false }
             }
         }
     }
 
-    /// Whether an error is about the request alone, so that the engine is as well as before.
-    fn is_own(&self, error: &Error) -> bool {
-        matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Decode | ErrorKind::TooLarge)
+    /// Makes writing possible again after a passing fault, if it can be.
+    fn revive(&mut self) -> Result<()> {
+        let Some(fault) = &self.fault else { return Ok(()) };
+        // What the readers have is worth more than a try that is bound to fail.
+        if !fault.passing || open::probe(&self.config).is_err() {
+            return Err(fault.error.clone());
+        }
+        self.reopen()
     }
 
-    /// The engine answers nothing more after an error of the disk: opens the file anew. A panic of the
-    /// engine ends writing instead: its pages are damaged.
-    fn recover(&mut self, error: &Error) {
-        if error.kind() == ErrorKind::Corrupt {
-            self.fault = Some(error.clone());
-            return;
+    /// Makes reading possible again after an error of the disk, which the engine remembers.
+    fn revive_reading(&mut self) {
+        let works = self.shared.snapshot.load_full().is_some_and(|snapshot| {
+            contain(|| snapshot.collections()).flatten().is_ok_and(|_| true)
+        });
+        if !works && self.disk.trouble().is_none() {
+            let _ = self.reopen();
         }
-        tracing::warn!(%error, "opening the store's file anew after an error");
+    }
+
+    fn reopen(&mut self) -> Result<()> {
+        tracing::warn!("opening the store's file anew after an error");
         self.shared.snapshot.store(None);
-        self.database = None;
+        let _ = contain(|| drop(self.database.take()));
+        self.disk = DiskState::new(self.config.durability == Durability::None);
         let path = open::file_path(&self.config);
-        let opened = open::attach(&self.config, &path, Arc::clone(&self.disk));
-        let opened = opened.and_then(|database| {
+        let opened = open::attach(&self.config, &path, Arc::clone(&self.disk)).and_then(|database| {
             self.database = Some(database);
             self.publish()
         });
-        if let Err(error) = opened {
-            tracing::error!(%error, "the store's file could not be opened anew");
-            self.shared.fail(error.clone());
-            self.fault = Some(error);
+        match opened {
+            Ok(()) => {
+                self.fault = None;
+                self.dirty = None;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store's file could not be opened anew");
+                self.shared.fail(error.clone());
+                self.fault = Some(Fault { error: error.clone(), passing: true });
+                Err(error)
+            }
         }
     }
 
     fn publish(&mut self) -> Result<()> {
         let Some(database) = &self.database else { return Err(reopening()) };
-        let read = contain(|| Snapshot::new(database.begin_read().map_err(engine)?, Arc::clone(&self.indexes)))?;
-        if self.shared.snapshot.swap(Some(Arc::new(read))).is_none() {
-            self.shared.available.send_replace(());
-        }
+        let read = contain(|| Snapshot::new(database.begin_read().map_err(engine)?, Arc::clone(&self.indexes))).flatten()?;
+        self.shared.publish(read);
         Ok(())
     }
 
@@ -249,23 +292,13 @@ impl Committer {
             return Ok(());
         }
         let done = contain(|| {
-            let Some(database) = &self.database else { return Err(reopening()) };
-            let mut transaction = database.begin_write().map_err(engine)?;
-            transaction.set_durability(redb::Durability::Immediate).map_err(engine)?;
-            transaction.commit().map_err(engine)
+            let database = self.database.as_ref().ok_or_else(|| Failure::Own(reopening()))?;
+            let mut transaction = database.begin_write().map_err(fatal)?;
+            transaction.set_durability(redb::Durability::Immediate).map_err(fatal)?;
+            transaction.commit().map_err(fatal)
         });
+        let done = done.unwrap_or_else(|panic| Err(Failure::Engine(panic)));
         self.settle(done, true)
-    }
-
-    fn clear(&mut self, collection: &CollectionName) -> Result<u64> {
-        let mut removed = 0;
-        loop {
-            let (live, done) = self.transact(|writer| writer.clear(collection, CHUNK))?;
-            removed += live;
-            if done {
-                return Ok(removed);
-            }
-        }
     }
 
     fn ensure_index(&mut self, spec: IndexSpec) -> Result<bool> {
@@ -279,15 +312,18 @@ impl Committer {
         }
         let key = schema::scan_key(&spec.collection, spec.path.as_str());
         let index = self.transact(|writer| {
-            let mut meta = writer.transaction().open_table(META).map_err(engine)?;
-            let id = meta.get_mut(META_INDEX).map_err(engine)?.map_or(0, |id| id.value()) + 1;
-            meta.insert(META_INDEX, id).map_err(engine)?;
-            let index = Index { spec, id: u32::try_from(id).map_err(|_| Error::new(ErrorKind::Internal, "index ids"))? };
-            let stored = rmp_serde::to_vec(&StoredIndex { id: index.id, unique: index.spec.unique })
-                .map_err(|error| Error::new(ErrorKind::Internal, format!("index: {error}")))?;
-            let mut table = writer.transaction().open_table(INDEXES).map_err(engine)?;
-            table.insert(key.as_slice(), stored.as_slice()).map_err(engine)?;
-            drop((meta, table));
+            let mut meta = writer.transaction().open_table(META).map_err(fatal)?;
+            let id = meta.get(META_INDEX).map_err(fatal)?.map_or(0, |id| id.value()) + 1;
+            meta.insert(META_INDEX, id).map_err(fatal)?;
+            drop(meta);
+            let internal = |text: String| Failure::Own(Error::new(ErrorKind::Internal, text));
+            let id = u32::try_from(id).map_err(|_| internal("the store has run out of index numbers".into()))?;
+            let stored = rmp_serde::to_vec(&StoredIndex { id, unique: spec.unique });
+            let stored = stored.map_err(|error| internal(format!("index: {error}")))?;
+            let index = Index { spec, id };
+            let mut table = writer.transaction().open_table(INDEXES).map_err(fatal)?;
+            table.insert(key.as_slice(), stored.as_slice()).map_err(fatal)?;
+            drop(table);
             writer.fill(&index)?;
             Ok(index)
         })?;
@@ -304,8 +340,8 @@ impl Committer {
         let mut catalog = (*self.indexes).clone();
         catalog.0.retain(|there| there.id != index.id);
         self.transact(|writer| {
-            let mut table = writer.transaction().open_table(INDEXES).map_err(engine)?;
-            table.remove(key.as_slice()).map_err(engine)?;
+            let mut table = writer.transaction().open_table(INDEXES).map_err(fatal)?;
+            table.remove(key.as_slice()).map_err(fatal)?;
             drop(table);
             writer.empty(&index)
         })?;
@@ -315,10 +351,8 @@ impl Committer {
 
     /// Takes the file away from readers, who wait, until `work` is done with it.
     fn exclusively<T>(&mut self, work: impl FnOnce(&mut Database) -> Result<T>) -> Result<T> {
+        self.revive()?;
         self.flush()?;
-        if let Some(fault) = &self.fault {
-            return Err(fault.clone());
-        }
         if let Some(snapshot) = self.shared.snapshot.swap(None) {
             // Readers hold a snapshot for a page or a query at most.
             let readers = Arc::downgrade(&snapshot);
@@ -328,7 +362,11 @@ impl Committer {
             }
         }
         let Some(database) = &mut self.database else { return Err(reopening()) };
-        let done = contain(|| work(database));
+        // The engine's own errors end in `PreviousIo`; what `work` finds wrong with the data does not.
+        let done = contain(|| work(database)).flatten().map_err(|error| match error.kind() {
+            ErrorKind::Corrupt => Failure::Own(error),
+            _ => Failure::Engine(error),
+        });
         self.settle(done, false)
     }
 
@@ -358,17 +396,14 @@ impl Committer {
         self.shared.snapshot.store(None);
         self.shared.available.send_replace(());
         // Marks the file as cleanly closed and lets go of its lock.
-        let closed = contain(|| {
-            drop(self.database.take());
-            Ok(())
-        });
+        let closed = contain(|| drop(self.database.take()));
         flushed.and(closed)
     }
 }
 
-fn unknown(message: &str) -> Error {
-    let message = format!("{message}; whether this write was done is unknown");
-    Error::new(ErrorKind::Unavailable, message).with_retry(Retry::IfIdempotent)
+fn unknown(error: &Error) -> Error {
+    let message = format!("{}; whether this write was done is unknown", error.message());
+    Error::new(error.kind(), message).with_retry(Retry::IfIdempotent).with_source(error.clone())
 }
 
 fn reopening() -> Error {

@@ -66,10 +66,10 @@ pub(crate) fn system(error: &io::Error, what: &str) -> Error {
 
 /// Runs engine code. Damaged pages can make the engine panic instead of returning an error; the panic ends
 /// here and becomes [`ErrorKind::Corrupt`].
-pub(crate) fn contain<T>(run: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Result<T> {
     // Nothing of ours is left half changed: on the read path nothing changes, and the committer drops the
     // transaction and gives up writing after a panic.
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| Err(panicked(panic.as_ref())))
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| panicked(panic.as_ref()))
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {

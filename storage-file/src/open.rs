@@ -10,7 +10,7 @@ use storage_core::{CollectionName, Error, ErrorKind, IndexSpec, Result, Retry};
 
 use crate::config::{CheckOnOpen, FileConfig};
 use crate::convert;
-use crate::disk::{Disk, DiskState};
+use crate::disk::{Disk, DiskState, Trouble};
 use crate::error::{contain, engine, system};
 use crate::index::{Catalog, Index, StoredIndex};
 use crate::schema::{self, ENTRIES, EXPIRY, FILE_NAME, FORMAT, INDEXES, ITEMS, META, META_FORMAT, META_SEQUENCE, RECORDS};
@@ -18,6 +18,9 @@ use crate::writer::Sequence;
 
 /// Files up to this size are checked whole on opening, under [`CheckOnOpen::Auto`].
 const AUTO_CHECK_BYTES: u64 = 64 << 20;
+
+/// How much room there has to be before a store that met a full disk is opened anew.
+const PROBE_BYTES: usize = 256 << 10;
 
 /// What opening finds.
 pub(crate) struct Opened {
@@ -49,7 +52,7 @@ pub(crate) fn open(config: &FileConfig, skip_sync: bool) -> Result<Opened> {
         }
         Ok((load_indexes(&database)?, load_sequence(&database)?))
     });
-    let (indexes, sequence) = opened.map_err(|error| at(&path, error))?;
+    let (indexes, sequence) = opened.flatten().map_err(|error| at(&path, error))?;
     Ok(Opened { database, disk, indexes, sequence })
 }
 
@@ -60,7 +63,9 @@ pub(crate) fn attach(config: &FileConfig, path: &Path, disk: Arc<DiskState>) -> 
     if file.metadata().is_ok_and(|meta| meta.len() == 0) {
         return Err(named(Error::new(ErrorKind::Corrupt, "the file is empty: it was cut short")));
     }
-    contain(|| build(config, file, disk)).map_err(|error| match error.kind() {
+    let built = contain(|| build(config, file, Arc::clone(&disk))).flatten();
+    check_disk(&disk, path)?;
+    built.map_err(|error| match error.kind() {
         ErrorKind::Busy => Error::new(
             ErrorKind::Busy,
             format!("the store {} is in use by another process: close it there first", config.path.display()),
@@ -72,9 +77,27 @@ pub(crate) fn attach(config: &FileConfig, path: &Path, disk: Arc<DiskState>) -> 
     })
 }
 
+/// The engine does not hear of trouble with its file, so whoever uses it asks.
+fn check_disk(disk: &DiskState, path: &Path) -> Result<()> {
+    match disk.trouble() {
+        None => Ok(()),
+        Some(Trouble::Write(error) | Trouble::Sync(error)) => Err(system(error, &shown(path))),
+    }
+}
+
 fn build(config: &FileConfig, file: File, disk: Arc<DiskState>) -> Result<Database> {
     let disk = Disk::new(file, disk).map_err(engine)?;
     redb::Builder::new().set_cache_size(config.cache_bytes).create_with_backend(disk).map_err(engine)
+}
+
+/// Whether the disk takes writes: writes as much as a commit may need, syncs, and removes it again.
+pub(crate) fn probe(config: &FileConfig) -> io::Result<()> {
+    let path = config.path.join(format!("{FILE_NAME}.{}.new", std::process::id()));
+    let probed = options().create(true).truncate(true).open(&path).and_then(|mut file| {
+        io::Write::write_all(&mut file, &[0; PROBE_BYTES])?;
+        file.sync_data()
+    });
+    fs::remove_file(&path).and(probed)
 }
 
 fn options() -> OpenOptions {
@@ -103,9 +126,11 @@ fn make_directory(path: &Path) -> Result<()> {
 fn create(config: &FileConfig, path: &Path) -> Result<()> {
     let temporary = config.path.join(format!("{FILE_NAME}.{}.new", std::process::id()));
     let made = options().create(true).truncate(true).open(&temporary).map_err(|error| system(&error, &shown(&temporary)));
+    let disk = DiskState::new(false);
     let made = made.and_then(|file| {
-        contain(|| initialise(build(config, file, DiskState::new(false))?)).map_err(|error| at(path, error))
+        contain(|| initialise(build(config, file, Arc::clone(&disk))?)).flatten().map_err(|error| at(path, error))
     });
+    let made = made.and(check_disk(&disk, path));
     let linked = made.and_then(|()| match fs::hard_link(&temporary, path) {
         Ok(()) => Ok(()),
         // Another process was faster; it holds the file, and opening it will say so.

@@ -33,7 +33,7 @@ impl Snapshot {
     pub(crate) fn verify(&self) -> MaintenanceReport {
         let mut findings = Findings::default();
         for check in [Self::verify_records, Self::verify_expiry, Self::verify_entries] {
-            if let Err(error) = contain(|| check(self, &mut findings)) {
+            if let Err(error) = contain(|| check(self, &mut findings)).flatten() {
                 findings.add(error.message().to_owned());
             }
         }

@@ -17,11 +17,14 @@ use crate::schema::{self, Bytes, ENTRIES, EXPIRY, ITEMS, META, META_SEQUENCE, RE
 /// How many versions are set aside at once, so that the table that says so is not written every time.
 const SEQUENCE_STEP: u64 = 1 << 20;
 
+/// Versions set aside before a transaction: more than one can use.
+const SEQUENCE_RESERVE: u64 = 1 << 18;
+
 /// Numbers that never repeat: each is above all that were given out before, also before a crash.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Sequence {
     last: u64,
-    /// No number at or above this one may be given out before `meta` says more.
+    /// What `meta` says durably: no number at or above this one was ever given out.
     ceiling: u64,
 }
 
@@ -31,23 +34,29 @@ impl Sequence {
         Self { last: ceiling, ceiling }
     }
 
+    /// Whether the next transaction has to raise the ceiling, and to be durable so that the new one holds.
+    pub(crate) fn is_short(&self) -> bool {
+        self.last + SEQUENCE_RESERVE > self.ceiling
+    }
+
     fn next(&mut self) -> u64 {
         self.last += 1;
         self.last
     }
 }
 
-/// A failure inside a transaction: of one mutation, which leaves the transaction as it was, or of the
-/// engine, which ends it.
+/// A failure inside a transaction.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    Mutation(Error),
+    /// Of the request, or of a record it meets: the transaction is as it was before.
+    Own(Error),
+    /// Of the engine: the transaction is lost.
     Engine(Error),
 }
 
-type Attempt<T> = Result<T, Failure>;
+pub(crate) type Attempt<T> = Result<T, Failure>;
 
-fn fatal(error: impl Into<redb::Error>) -> Failure {
+pub(crate) fn fatal(error: impl Into<redb::Error>) -> Failure {
     Failure::Engine(engine(error))
 }
 
@@ -83,8 +92,8 @@ impl<'t> Writer<'t> {
         transaction: &'t WriteTransaction,
         indexes: &'t Catalog,
         sequence: &'t mut Sequence,
-    ) -> Result<Self> {
-        let records = transaction.open_table(RECORDS).map_err(engine)?;
+    ) -> Attempt<Self> {
+        let records = transaction.open_table(RECORDS).map_err(fatal)?;
         let now = Timestamp::now();
         Ok(Self { transaction, indexes, sequence, now, records, items: None, expiry: None, entries: None })
     }
@@ -93,18 +102,18 @@ impl<'t> Writer<'t> {
         self.transaction
     }
 
-    /// Applies a batch. The outer error ends the transaction; the inner one is the batch's own.
-    pub(crate) fn write(&mut self, batch: &Batch) -> Result<Result<Vec<Result<Written>>>> {
+    /// Applies a batch. The inner error is the batch's own and leaves the transaction as it was.
+    pub(crate) fn write(&mut self, batch: &Batch) -> Attempt<Result<Vec<Result<Written>>>> {
         if batch.atomicity == Atomicity::Independent || batch.mutations.len() == 1 {
             let mut results = Vec::with_capacity(batch.mutations.len());
             for mutation in &batch.mutations {
                 match self.mutate(mutation) {
                     Ok(written) => results.push(Ok(written)),
-                    Err(Failure::Mutation(error)) if batch.atomicity == Atomicity::Atomic => {
+                    Err(Failure::Own(error)) if batch.atomicity == Atomicity::Atomic => {
                         return Ok(Err(error.mutation(0)));
                     }
-                    Err(Failure::Mutation(error)) => results.push(Err(error)),
-                    Err(Failure::Engine(error)) => return Err(error),
+                    Err(Failure::Own(error)) => results.push(Err(error)),
+                    Err(engine) => return Err(engine),
                 }
             }
             return Ok(Ok(results));
@@ -113,7 +122,7 @@ impl<'t> Writer<'t> {
     }
 
     /// Decides every mutation before it stores the first, so that a batch that fails leaves no trace.
-    fn write_atomic(&mut self, mutations: &[Mutation]) -> Result<Result<Vec<Result<Written>>>> {
+    fn write_atomic(&mut self, mutations: &[Mutation]) -> Attempt<Result<Vec<Result<Written>>>> {
         let mut pending = Pending::new();
         let mut decisions = Vec::with_capacity(mutations.len());
         for (position, mutation) in mutations.iter().enumerate() {
@@ -124,8 +133,8 @@ impl<'t> Writer<'t> {
                     }
                     decisions.push(decision);
                 }
-                Err(Failure::Mutation(error)) => return Ok(Err(error.mutation(position))),
-                Err(Failure::Engine(error)) => return Err(error),
+                Err(Failure::Own(error)) => return Ok(Err(error.mutation(position))),
+                Err(engine) => return Err(engine),
             }
         }
         let mut results = Vec::with_capacity(mutations.len());
@@ -137,7 +146,7 @@ impl<'t> Writer<'t> {
 
     fn mutate(&mut self, mutation: &Mutation) -> Attempt<Written> {
         let decision = self.decide(mutation, &Pending::new())?;
-        self.store(mutation, decision).map_err(Failure::Engine)
+        self.store(mutation, decision)
     }
 
     fn decide(&mut self, mutation: &Mutation, pending: &Pending) -> Attempt<Decision> {
@@ -149,7 +158,7 @@ impl<'t> Writer<'t> {
         let number = self.sequence.next();
         let Outcome { next, written } =
             apply(mutation, old.as_ref().map(|old| &old.record), self.now, Version::from_sequence(number))
-                .map_err(Failure::Mutation)?;
+                .map_err(Failure::Own)?;
         let (new, changes, drops_items) = match next {
             Next::Keep => (None, false, false),
             Next::Remove => (None, true, true),
@@ -167,10 +176,10 @@ impl<'t> Writer<'t> {
 
     fn stored(&self, key: &[u8]) -> Attempt<Option<Stored>> {
         let bytes = self.records.get(key).map_err(fatal)?;
-        bytes.map(|bytes| convert::decode(key, bytes.value())).transpose().map_err(Failure::Mutation)
+        bytes.map(|bytes| convert::decode(key, bytes.value())).transpose().map_err(Failure::Own)
     }
 
-    fn store(&mut self, mutation: &Mutation, decision: Decision) -> Result<Written> {
+    fn store(&mut self, mutation: &Mutation, decision: Decision) -> Attempt<Written> {
         let Decision { key, old, new, changes, drops_items, written } = decision;
         if !changes {
             return Ok(written);
@@ -183,54 +192,54 @@ impl<'t> Writer<'t> {
             self.append(new, items)?;
         }
         match &new {
-            Some(new) => drop(self.records.insert(key.as_slice(), convert::encode(&key, new)?.as_slice()).map_err(engine)?),
-            None => drop(self.records.remove(key.as_slice()).map_err(engine)?),
+            Some(new) => drop(self.records.insert(key.as_slice(), convert::encode(&key, new).map_err(Failure::Own)?.as_slice()).map_err(fatal)?),
+            None => drop(self.records.remove(key.as_slice()).map_err(fatal)?),
         }
         Ok(written)
     }
 
-    fn append(&mut self, list: &Stored, items: &[Json]) -> Result<()> {
+    fn append(&mut self, list: &Stored, items: &[Json]) -> Attempt<()> {
         let Value::List { length } = list.record.value else { return Ok(()) };
         let start = length - items.len() as u64;
         let table = open(&mut self.items, self.transaction, ITEMS)?;
         for (item, position) in items.iter().zip(start..) {
             let key = schema::item_key(list.list, position);
-            table.insert(key.as_slice(), convert::encode_item(&key, item).as_slice()).map_err(engine)?;
+            table.insert(key.as_slice(), convert::encode_item(&key, item).as_slice()).map_err(fatal)?;
         }
         Ok(())
     }
 
-    fn drop_items(&mut self, list: u64) -> Result<()> {
+    fn drop_items(&mut self, list: u64) -> Attempt<()> {
         let (from, to) = (schema::item_key(list, 0), schema::item_key(list, u64::MAX));
         let table = open(&mut self.items, self.transaction, ITEMS)?;
-        table.retain_in::<&[u8], _>(from.as_slice()..=to.as_slice(), |_, _| false).map_err(engine)
+        table.retain_in::<&[u8], _>(from.as_slice()..=to.as_slice(), |_, _| false).map_err(fatal)
     }
 
     /// Brings expiry and index entries from the old record's to the new one's.
-    fn move_entries(&mut self, key: &[u8], old: Option<&Stored>, new: Option<&Stored>) -> Result<()> {
+    fn move_entries(&mut self, key: &[u8], old: Option<&Stored>, new: Option<&Stored>) -> Attempt<()> {
         let expiry = |stored: Option<&Stored>| stored.and_then(|stored| stored.record.expires_at);
         if expiry(old) != expiry(new) {
             let table = open(&mut self.expiry, self.transaction, EXPIRY)?;
             if let Some(at) = expiry(old) {
-                table.remove(schema::expiry_key(at, key).as_slice()).map_err(engine)?;
+                table.remove(schema::expiry_key(at, key).as_slice()).map_err(fatal)?;
             }
             if let Some(at) = expiry(new) {
-                table.insert(schema::expiry_key(at, key).as_slice(), ()).map_err(engine)?;
+                table.insert(schema::expiry_key(at, key).as_slice(), ()).map_err(fatal)?;
             }
         }
         let Some(record) = old.or(new).map(|stored| &stored.record) else { return Ok(()) };
         for index in self.indexes.of(&record.address.collection) {
-            let entries = |stored: Option<&Stored>| stored.map(|s| index.entries(&s.record)).transpose();
+            let entries = |stored: Option<&Stored>| stored.map(|s| index.entries(&s.record)).transpose().map_err(Failure::Own);
             let (old, new) = (entries(old)?.unwrap_or_default(), entries(new)?.unwrap_or_default());
             if old == new {
                 continue;
             }
             let table = open(&mut self.entries, self.transaction, ENTRIES)?;
             for gone in old.iter().filter(|entry| new.binary_search(entry).is_err()) {
-                table.remove(gone.as_slice()).map_err(engine)?;
+                table.remove(gone.as_slice()).map_err(fatal)?;
             }
             for come in new.iter().filter(|entry| old.binary_search(entry).is_err()) {
-                table.insert(come.as_slice(), ()).map_err(engine)?;
+                table.insert(come.as_slice(), ()).map_err(fatal)?;
             }
         }
         Ok(())
@@ -241,14 +250,14 @@ impl<'t> Writer<'t> {
         for index in self.indexes.of(collection).filter(|index| index.spec.unique) {
             let path = &index.spec.path;
             for other in pending.values().flatten().filter(|other| other.record.address.collection == *collection) {
-                check_unique(path, record, &other.record, self.now).map_err(Failure::Mutation)?;
+                check_unique(path, record, &other.record, self.now).map_err(Failure::Own)?;
             }
             for key in self.holders(index, record)? {
                 if pending.contains_key(&key) {
                     continue;
                 }
                 if let Some(other) = self.stored(&key)? {
-                    check_unique(path, record, &other.record, self.now).map_err(Failure::Mutation)?;
+                    check_unique(path, record, &other.record, self.now).map_err(Failure::Own)?;
                 }
             }
         }
@@ -258,11 +267,11 @@ impl<'t> Writer<'t> {
     /// The keys of the records that an index finds under the record's scalars.
     fn holders(&mut self, index: &Index, record: &Record) -> Attempt<Vec<Vec<u8>>> {
         let mut keys = Vec::new();
-        let table = open(&mut self.entries, self.transaction, ENTRIES).map_err(Failure::Engine)?;
-        for scalar in index.scalars(record).map_err(Failure::Mutation)? {
+        let table = open(&mut self.entries, self.transaction, ENTRIES)?;
+        for scalar in index.scalars(record).map_err(Failure::Own)? {
             for entry in table.range::<&[u8]>(KeyRange::prefix(scalar).bounds()).map_err(fatal)? {
                 let (entry, _) = entry.map_err(fatal)?;
-                let key = entry_record(entry.value()).ok_or_else(|| Failure::Mutation(crate::index::damaged(index)))?;
+                let key = entry_record(entry.value()).ok_or_else(|| Failure::Own(crate::index::damaged(index)))?;
                 keys.push(schema::scan_key(&record.address.collection, key));
             }
         }
@@ -270,11 +279,11 @@ impl<'t> Writer<'t> {
     }
 
     /// Removes up to `most` records that have expired; returns how many.
-    pub(crate) fn sweep(&mut self, most: usize) -> Result<u64> {
+    pub(crate) fn sweep(&mut self, most: usize) -> Attempt<u64> {
         let table = open(&mut self.expiry, self.transaction, EXPIRY)?;
         let mut due = Vec::new();
-        for entry in table.range::<&[u8]>(..).map_err(engine)?.take(most) {
-            let (key, _) = entry.map_err(engine)?;
+        for entry in table.range::<&[u8]>(..).map_err(fatal)?.take(most) {
+            let (key, _) = entry.map_err(fatal)?;
             match schema::split_expiry(key.value()) {
                 Some((at, record)) if at <= self.now => due.push((at, record.to_vec())),
                 _ => break,
@@ -286,32 +295,32 @@ impl<'t> Writer<'t> {
         Ok(due.len() as u64)
     }
 
-    fn remove(&mut self, at: Timestamp, key: &[u8]) -> Result<()> {
+    fn remove(&mut self, at: Timestamp, key: &[u8]) -> Attempt<()> {
         match self.stored(key) {
             Ok(Some(old)) if old.record.expires_at == Some(at) => self.erase(key, &old),
             // The entry is left over from damage; without it the sweep goes on.
-            Ok(_) | Err(Failure::Mutation(_)) => {
+            Ok(_) | Err(Failure::Own(_)) => {
                 let table = open(&mut self.expiry, self.transaction, EXPIRY)?;
-                table.remove(schema::expiry_key(at, key).as_slice()).map(drop).map_err(engine)
+                table.remove(schema::expiry_key(at, key).as_slice()).map(drop).map_err(fatal)
             }
-            Err(Failure::Engine(error)) => Err(error),
+            Err(engine) => Err(engine),
         }
     }
 
-    fn erase(&mut self, key: &[u8], old: &Stored) -> Result<()> {
+    fn erase(&mut self, key: &[u8], old: &Stored) -> Attempt<()> {
         self.move_entries(key, Some(old), None)?;
         if old.list != 0 {
             self.drop_items(old.list)?;
         }
-        self.records.remove(key).map(drop).map_err(engine)
+        self.records.remove(key).map(drop).map_err(fatal)
     }
 
     /// Removes up to `most` records of a collection; returns how many were live, and whether that was all.
-    pub(crate) fn clear(&mut self, collection: &CollectionName, most: usize) -> Result<(u64, bool)> {
+    pub(crate) fn clear(&mut self, collection: &CollectionName, most: usize) -> Attempt<(u64, bool)> {
         let (from, to) = (schema::scan_key(collection, ""), schema::collection_end(collection));
         let mut batch = Vec::new();
-        for entry in self.records.range::<&[u8]>(from.as_slice()..to.as_slice()).map_err(engine)?.take(most) {
-            let (key, value) = entry.map_err(engine)?;
+        for entry in self.records.range::<&[u8]>(from.as_slice()..to.as_slice()).map_err(fatal)?.take(most) {
+            let (key, value) = entry.map_err(fatal)?;
             batch.push((key.value().to_vec(), convert::decode(key.value(), value.value())));
         }
         let mut live = 0;
@@ -322,55 +331,56 @@ impl<'t> Writer<'t> {
                     self.erase(key, stored)?;
                 }
                 // Clearing is a way to be rid of damaged records.
-                Err(_) => drop(self.records.remove(key.as_slice()).map_err(engine)?),
+                Err(_) => drop(self.records.remove(key.as_slice()).map_err(fatal)?),
             }
         }
         Ok((live, batch.len() < most))
     }
 
     /// Fills a new index with the entries of the records that are there.
-    pub(crate) fn fill(&mut self, index: &Index) -> Result<()> {
+    pub(crate) fn fill(&mut self, index: &Index) -> Attempt<()> {
         let collection = &index.spec.collection;
         let (from, to) = (schema::scan_key(collection, ""), schema::collection_end(collection));
         let table = open(&mut self.entries, self.transaction, ENTRIES)?;
-        for entry in self.records.range::<&[u8]>(from.as_slice()..to.as_slice()).map_err(engine)? {
-            let (key, value) = entry.map_err(engine)?;
-            let record = convert::decode(key.value(), value.value())?.record;
+        for entry in self.records.range::<&[u8]>(from.as_slice()..to.as_slice()).map_err(fatal)? {
+            let (key, value) = entry.map_err(fatal)?;
+            let record = convert::decode(key.value(), value.value()).map_err(Failure::Own)?.record;
             if index.spec.unique && !record.is_expired(self.now) {
-                for scalar in index.scalars(&record)? {
-                    for entry in table.range::<&[u8]>(KeyRange::prefix(scalar).bounds()).map_err(engine)? {
-                        let (entry, _) = entry.map_err(engine)?;
+                for scalar in index.scalars(&record).map_err(Failure::Own)? {
+                    for entry in table.range::<&[u8]>(KeyRange::prefix(scalar).bounds()).map_err(fatal)? {
+                        let (entry, _) = entry.map_err(fatal)?;
                         let Some(key) = entry_record(entry.value()) else { continue };
                         let key = schema::scan_key(collection, key);
-                        let Some(other) = self.records.get(key.as_slice()).map_err(engine)? else { continue };
-                        let other = convert::decode(&key, other.value())?.record;
-                        check_unique(&index.spec.path, &record, &other, self.now)?;
+                        let Some(other) = self.records.get(key.as_slice()).map_err(fatal)? else { continue };
+                        let other = convert::decode(&key, other.value()).map_err(Failure::Own)?.record;
+                        check_unique(&index.spec.path, &record, &other, self.now).map_err(Failure::Own)?;
                     }
                 }
             }
-            for entry in index.entries(&record)? {
-                table.insert(entry.as_slice(), ()).map_err(engine)?;
+            for entry in index.entries(&record).map_err(Failure::Own)? {
+                table.insert(entry.as_slice(), ()).map_err(fatal)?;
             }
         }
         Ok(())
     }
 
-    pub(crate) fn empty(&mut self, index: &Index) -> Result<()> {
+    pub(crate) fn empty(&mut self, index: &Index) -> Attempt<()> {
         let range = index.whole();
         let table = open(&mut self.entries, self.transaction, ENTRIES)?;
         let bounds: (Bound<&[u8]>, Bound<&[u8]>) = range.bounds();
-        table.retain_in::<&[u8], _>(bounds, |_, ()| false).map_err(engine)
+        table.retain_in::<&[u8], _>(bounds, |_, ()| false).map_err(fatal)
     }
 
-    /// Writes down how far the sequence may go, if it has gone that far.
-    pub(crate) fn finish(self) -> Result<()> {
-        if self.sequence.last >= self.sequence.ceiling {
-            let ceiling = self.sequence.last + SEQUENCE_STEP;
-            let mut meta = self.transaction.open_table(META).map_err(engine)?;
-            meta.insert(META_SEQUENCE, ceiling).map_err(engine)?;
-            self.sequence.ceiling = ceiling;
+    /// Writes down how far the sequence may go, if it is short. The caller makes the new ceiling count once it
+    /// is durable.
+    pub(crate) fn finish(self) -> Attempt<Sequence> {
+        let mut sequence = *self.sequence;
+        if sequence.is_short() {
+            sequence.ceiling = sequence.last + SEQUENCE_STEP;
+            let mut meta = self.transaction.open_table(META).map_err(fatal)?;
+            meta.insert(META_SEQUENCE, sequence.ceiling).map_err(fatal)?;
         }
-        Ok(())
+        Ok(sequence)
     }
 }
 
@@ -378,9 +388,9 @@ fn open<'a, 't, V: redb::Value + 'static>(
     slot: &'a mut Option<Table<'t, Bytes, V>>,
     transaction: &'t WriteTransaction,
     table: TableDefinition<'_, Bytes, V>,
-) -> Result<&'a mut Table<'t, Bytes, V>> {
+) -> Attempt<&'a mut Table<'t, Bytes, V>> {
     match slot {
         Some(open) => Ok(open),
-        None => Ok(slot.insert(transaction.open_table(table).map_err(engine)?)),
+        None => Ok(slot.insert(transaction.open_table(table).map_err(fatal)?)),
     }
 }

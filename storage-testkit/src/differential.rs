@@ -1,10 +1,11 @@
 //! The differential tester: random sequences of operations run against the backend under test and against
 //! the in-memory reference, whose replies must agree.
 //!
-//! One line in a backend's tests runs it; see [`differential!`](crate::differential). What may rightly differ
-//! is set aside: versions count only as equal or different, pages are joined, unsorted results are sorted by
-//! key, and of errors only the kind and the blamed mutation count. Expiries lie far in the past or in the
-//! future, so a run does not depend on the time. Operations that the backend does not offer are not tried.
+//! One line in a backend's tests runs it; see [`differential!`](macro@crate::differential). What may rightly
+//! differ is set aside: versions count only as equal or different, pages are joined, unsorted results are
+//! sorted by key, and of errors only the kind and the blamed mutation count. Expiries lie far in the past or
+//! in the future, so a run does not depend on the time. Operations that the backend does not offer are not
+//! tried.
 //!
 //! A sequence that fails is shrunk to the least one that still does, and printed step by step. The
 //! environment sets how much is tried:
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
-use storage_core::{Backend, Capabilities, Feature, MemoryBackend, Version};
+use storage_core::{Backend, Capabilities, Feature, MemoryBackend, Timestamp, Version};
 
 use crate::Harness;
 use side::Side;
@@ -33,9 +34,6 @@ use step::{COLLECTIONS, Condition, Names, Place, Step, Which};
 
 /// How many sequences are tried if the environment does not say.
 const DEFAULT_CASES: u32 = 64;
-
-/// Longer than the smallest step of a timestamp.
-const WAIT: Duration = Duration::from_millis(3);
 
 /// How long a failing sequence is shrunk at most.
 const MAX_SHRINK: Duration = Duration::from_secs(60);
@@ -130,7 +128,6 @@ async fn compare(steps: &[Step], harness: &dyn Harness) -> Result<(), String> {
     let all = steps.iter().enumerate().map(|(i, step)| (format!("step {}", i + 1), step));
     for (at, step) in all.chain(audit.iter().map(|step| ("in the end".to_owned(), step))) {
         match step {
-            Step::Wait => tokio::time::sleep(WAIT).await,
             Step::Reopen => {
                 tested.backend.close().await.map_err(explain(&format!("{at}, close")))?;
                 tested.reopened(fixture.open().await.map_err(explain(&format!("{at}, open again")))?);
@@ -147,10 +144,19 @@ fn explain(what: &str) -> impl Fn(storage_core::Error) -> String + use<'_> {
     move |error| format!("{what}: {error} ({error:?})")
 }
 
+/// Lets the clock move on, so that times that are kept differ from times that are set anew.
+async fn tick() {
+    let before = Timestamp::now();
+    while Timestamp::now() <= before {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// Runs one step on both sides.
 async fn agree(at: &str, step: &Step, reference: &mut Side, tested: &mut Side) -> Result<(), String> {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     if let Step::Write { mutations, .. } = step {
+        tick().await;
         for planned in mutations {
             let resolved = match &planned.on {
                 Some(Condition::Version(which)) => resolve(&planned.place, which, reference, tested),
@@ -184,8 +190,8 @@ fn audit(steps: &[Step], offered: &Capabilities) -> Vec<Step> {
         audit.push(Step::Get(places.iter().map(|place| (*place).clone()).collect()));
     }
     if offered.has(Feature::Lists) {
-        let all = |place: &&Place| Step::ListRange { place: (*place).clone(), start: 0, limit: 1_000 };
-        audit.extend(places.iter().map(all));
+        let from = |place: &Place, start, limit| Step::ListRange { place: place.clone(), start, limit };
+        audit.extend(places.iter().flat_map(|place| [from(place, 0, 1_000), from(place, 3, 2)]));
     }
     if offered.has(Feature::Scan) {
         let all = |slot| Step::Scan { slot, prefix: String::new(), limit: 1_000 };
@@ -219,7 +225,7 @@ pub fn run_as_test(harness: impl Harness) {
 }
 
 /// Makes the test `agrees_with_the_reference` of a [`Harness`](crate::Harness): the one line in a backend's
-/// `tests/differential.rs`. See the [module](crate::differential) for what it does.
+/// `tests/differential.rs`. See the [module](mod@crate::differential) for what it does.
 #[macro_export]
 macro_rules! differential {
     ($harness:expr) => {

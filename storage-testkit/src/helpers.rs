@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value as Tree;
 use storage_core::{
-    Address, Backend, Batch, CollectionName, Error, ErrorKind, Json, Key, Mutation, Query, Record, Result, Scan,
-    Timestamp, Value, Version, Written,
+    Address, Backend, Batch, CollectionName, Error, ErrorKind, Json, Key, Mutation, Query, Record, Result,
+    Scan, Timestamp, Value, Version, Written,
 };
 
 /// More pages than any case needs: a cursor that goes round in circles.
@@ -64,8 +64,8 @@ pub async fn put_json(backend: &dyn Backend, collection: &CollectionName, key: &
 pub async fn put_numbered(backend: &dyn Backend, collection: &CollectionName, n: usize) {
     let step = backend.info().capabilities.limits.batch_len.clamp(1, 1_000);
     for first in (0..n).step_by(step) {
-        let mutations =
-            (first..n.min(first + step)).map(|i| put(collection, &numbered(i), serde_json::json!({ "n": i })));
+        let mutations = (first..n.min(first + step))
+            .map(|i| put(collection, &numbered(i), serde_json::json!({ "n": i })));
         write_all(backend, Batch::independent(mutations.collect())).await;
     }
 }
@@ -149,7 +149,12 @@ pub async fn query_all(backend: &dyn Backend, mut query: Query) -> Vec<Record> {
     let mut records = Vec::new();
     for _ in 0..TOO_MANY_PAGES {
         let page = ok(backend.query(&query).await, "query");
-        assert!(page.items.len() <= query.limit as usize, "a page of {} has {}", query.limit, page.items.len());
+        assert!(
+            page.items.len() <= query.limit as usize,
+            "a page of {} has {}",
+            query.limit,
+            page.items.len()
+        );
         records.extend(page.items);
         query.after = page.next;
         if query.after.is_none() {

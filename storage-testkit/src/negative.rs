@@ -34,7 +34,11 @@ async fn unordered(backend: &dyn Backend, collection: &CollectionName) {
 pub async fn request(backend: &dyn Backend, collection: &CollectionName, feature: Feature) -> Result<()> {
     let at = |key: &str| address(collection, key);
     let write = |mutation: Mutation| async move {
-        backend.write(&Batch::independent(vec![mutation])).await?.into_iter().try_for_each(|one| one.map(drop))
+        backend
+            .write(&Batch::independent(vec![mutation]))
+            .await?
+            .into_iter()
+            .try_for_each(|one| one.map(drop))
     };
     let index = IndexSpec::new(collection.clone(), Path::new("probe")?);
     let mut query = Query::new(collection.clone(), Filter::all());

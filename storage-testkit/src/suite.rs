@@ -68,7 +68,9 @@ impl Case {
         let mut task = tokio::spawn(body);
         match tokio::time::timeout(TIME_LIMIT, &mut task).await {
             Ok(Ok(())) => {}
-            Ok(Err(ended)) => return Err(ended.try_into_panic().unwrap_or_else(|ended| Box::new(ended.to_string()))),
+            Ok(Err(ended)) => {
+                return Err(ended.try_into_panic().unwrap_or_else(|ended| Box::new(ended.to_string())));
+            }
             Err(_) => {
                 task.abort();
                 return Err(Box::new(format!("{self:?} did not end within {TIME_LIMIT:?}: it hangs")));
@@ -94,7 +96,9 @@ fn boxed(what: &str, error: &storage_core::Error) -> Box<dyn Any + Send> {
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("the case panicked without a message").into()
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("the case panicked without a message")
+        .into()
 }
 
 fn twin(cx: Cx, feature: Feature) -> Pin<Box<dyn Future<Output = ()> + Send>> {
@@ -120,7 +124,9 @@ pub fn run_as_test(group: &str, name: &str, harness: impl Harness) {
     runtime.shutdown_background();
     match outcome {
         Outcome::Passed => {}
-        Outcome::Refused(feature) => println!("{case:?}: {feature} is not offered, and refused as it should be"),
+        Outcome::Refused(feature) => {
+            println!("{case:?}: {feature} is not offered, and refused as it should be")
+        }
         Outcome::Failed(message) => panic!("{case:?}: {message}"),
     }
 }

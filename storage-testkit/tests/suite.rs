@@ -22,7 +22,9 @@ fn every_case_named_in_the_documentation_exists() {
         named.extend(text[open..end].split('`').skip(1).step_by(2));
     }
     // Links to items are no cases.
-    named.retain(|name| name.contains('_') && name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit()));
+    named.retain(|name| {
+        name.contains('_') && name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
+    });
     assert!(named.len() > 40, "the documentation was read wrong: {named:?}");
     let known: BTreeSet<&str> = cases().iter().map(|case| case.name).collect();
     let unknown: Vec<_> = named.difference(&known).collect();

@@ -80,7 +80,7 @@ fn table(types: &Value) -> Result<String> {
     for limit in limits {
         write!(out, "| limit: {} |", limit.replace('_', " "))?;
         for kind in types {
-            write!(out, " {} |", kind["capabilities"]["limits"][&limit])?;
+            write!(out, " {} |", shown(&limit, &kind["capabilities"]["limits"][&limit]))?;
         }
         out.push('\n');
     }
@@ -88,6 +88,15 @@ fn table(types: &Value) -> Result<String> {
         writeln!(out, "\n({}) {note}", position + 1)?;
     }
     Ok(out)
+}
+
+/// A limit with its unit; a dash where a type does not name one.
+fn shown(limit: &str, value: &Value) -> String {
+    match value.as_u64() {
+        None => "–".into(),
+        Some(bytes) if limit.ends_with("_bytes") && bytes >= 1 << 20 => format!("{} MiB", bytes >> 20),
+        Some(number) => number.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -98,13 +107,14 @@ mod tests {
     fn the_table_tells_native_from_emulated_and_absent() {
         let types = serde_json::json!([
             {"name": "file", "capabilities": {"features": {"get": "native", "sort": {"emulated": "reads all"}}}},
-            {"name": "memory", "capabilities": {"features": {"get": "native"}, "limits": {"batch_len": 10}}},
+            {"name": "memory", "capabilities": {"features": {"get": "native"}, "limits": {"batch_len": 10, "value_bytes": 1 << 26}}},
         ]);
         let table = table(&types).unwrap();
         assert!(table.contains("| get | yes | yes |\n"), "{table}");
         assert!(table.contains("| sort | emulated (1) | – |\n"), "{table}");
         assert!(table.contains("(1) sort of file: reads all\n"), "{table}");
-        assert!(table.contains("| limit: batch len | null | 10 |\n"), "{table}");
+        assert!(table.contains("| limit: batch len | – | 10 |\n"), "{table}");
+        assert!(table.contains("| limit: value bytes | – | 64 MiB |\n"), "{table}");
     }
 
     #[test]

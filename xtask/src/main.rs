@@ -35,6 +35,8 @@ enum Chore {
         #[arg(long)]
         long: bool,
     },
+    /// Runs the commands and the Rust example of README.md, and compares the output it shows (part of test)
+    Readme,
     /// Checks formatting, clippy and rustdoc with warnings denied, and licences and advisories (cargo-deny)
     Lint,
     /// Checks each cargo feature by itself, none, and all
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
     let mut session = Session::new();
     let done = match Args::parse().chore {
         Chore::Test { long } => test::run(&mut session, long),
+        Chore::Readme => readme::run(&mut session),
         Chore::Lint => lint::run(&mut session),
         Chore::Features => features::run(&mut session),
         Chore::Ci => test::run(&mut session, false)

@@ -132,11 +132,18 @@ fn show(command: &Command) -> String {
             format!("'{}'", text.replace('\'', r"'\''"))
         }
     };
+    // Where programs are found is a matter of this program, and too long to read.
     let sets = command
         .get_envs()
+        .filter(|(name, _)| *name != "PATH")
         .filter_map(|(name, value)| value.map(|value| format!("{}={}", name.to_string_lossy(), word(value))));
     let program = std::path::Path::new(command.get_program());
     let program = program.file_name().unwrap_or(command.get_program());
-    let words = std::iter::once(program).chain(command.get_args()).map(word);
+    let args: Vec<_> = command.get_args().collect();
+    let words: Vec<String> = match args.as_slice() {
+        // A line for the shell is shown as the line.
+        [.., flag, line] if *flag == "-c" => vec![line.to_string_lossy().into_owned()],
+        _ => std::iter::once(program).chain(args).map(word).collect(),
+    };
     sets.chain(words).collect::<Vec<_>>().join(" ")
 }

@@ -10,7 +10,7 @@ use crate::{capabilities, readme};
 /// A test that cannot run here (for want of root, say) writes a line that begins with `not run: ` straight to
 /// the standard error; the summary repeats it, so that it never counts as passed.
 pub(crate) fn run(session: &mut Session, long: bool) -> Result<()> {
-    let mut test = cargo(["test", "--workspace", "--exclude", "storage-bench"]);
+    let mut test = cargo(["test", "--workspace", "--exclude", "storage-bench", "--no-fail-fast"]);
     if long {
         test.env("STORAGE_LONG", "1");
     }
@@ -33,6 +33,8 @@ struct Tally {
     failed: Vec<String>,
     ignored: u64,
     not_run: Vec<String>,
+    /// What to pass to `cargo test` to run a failed target alone.
+    again: Vec<String>,
 }
 
 impl Tally {
@@ -42,6 +44,8 @@ impl Tally {
             self.ignored += number_before(counts, " ignored");
         } else if let Some(name) = line.strip_prefix("test ").and_then(|l| l.strip_suffix(" ... FAILED")) {
             self.failed.push(name.to_owned());
+        } else if let Some(target) = line.strip_prefix("    `").and_then(|l| l.strip_suffix('`')) {
+            self.again.push(target.to_owned());
         } else if let Some(what) = line.split("not run: ").nth(1).filter(|_| !line.starts_with("test ")) {
             self.not_run.push(what.to_owned());
         }
@@ -57,6 +61,9 @@ impl Tally {
         ));
         for name in self.failed {
             session.note(format!("  FAILED  {name}"));
+        }
+        for target in self.again {
+            session.note(format!("To run it again: cargo test {target}"));
         }
         for what in self.not_run {
             session.note(format!("NOT RUN: {what}"));
@@ -80,6 +87,8 @@ mod tests {
             "test name::long ... ok",
             "test name::bad ... FAILED",
             "not run: power cuts, which need root",
+            "error: 1 target failed:",
+            "    `-p storage-cli --test it`",
             "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.02s",
             "test result: FAILED. 30 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out",
         ] {
@@ -87,6 +96,7 @@ mod tests {
         }
         assert_eq!((tally.passed, tally.ignored), (42, 1));
         assert_eq!(tally.failed, ["name::bad"]);
+        assert_eq!(tally.again, ["-p storage-cli --test it"]);
         assert_eq!(tally.not_run, ["power cuts, which need root"]);
     }
 }

@@ -12,8 +12,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use smol_str::SmolStr;
 use storage_core::{
-    Address, Batch, Blob, Change, Effect, ErrorKind, Idempotent, Json, Mutation, Precondition, Store, Timestamp, Value,
-    Version, Written, nearest,
+    Address, Batch, Blob, Change, Effect, ErrorKind, Idempotent, Json, Mutation, Precondition, Store,
+    Timestamp, Value, Version, Written, nearest,
 };
 
 use super::Outcome;
@@ -89,7 +89,11 @@ impl Apply {
                     _ => "done".to_owned(),
                 };
                 let version = result.version.map_or("-", Version::as_str);
-                out.line(format!("{} {address:?} {what} {version}", result.op, address = address.to_string()))?;
+                out.line(format!(
+                    "{} {address:?} {what} {version}",
+                    result.op,
+                    address = address.to_string()
+                ))?;
             }
         }
         Ok(Status::Done)
@@ -157,7 +161,8 @@ impl Fields<'_> {
         match (ttl.flatten(), at.flatten()) {
             (Some(_), Some(_)) => Err(Failure::invalid("apply", "ttl and expires_at exclude each other")),
             (Some(ttl), None) => {
-                let ttl = input::ttl(&ttl).map_err(|why| Failure::invalid("apply", format!("field ttl: {why}")))?;
+                let ttl =
+                    input::ttl(&ttl).map_err(|why| Failure::invalid("apply", format!("field ttl: {why}")))?;
                 Ok(Some(Timestamp::after(ttl)?))
             }
             (None, at) => at.as_deref().map(input::time).transpose(),
@@ -178,9 +183,9 @@ fn mutation(object: &RawValue, relative: bool) -> Result<Mutation, Failure> {
         return Err(unknown(&format!("field of {op}"), field, known()));
     }
     let address = Address::new(fields.need::<String>("collection")?, fields.need::<String>("key")?)?;
-    let precondition: Option<Precondition> = fields.take("if").map_err(|failure| {
-        failure.suffixed("it is \"absent\", \"present\" or {\"version\": \"…\"}")
-    })?;
+    let precondition: Option<Precondition> = fields
+        .take("if")
+        .map_err(|failure| failure.suffixed("it is \"absent\", \"present\" or {\"version\": \"…\"}"))?;
     if *op == "check" && precondition.is_none() {
         return Err(Failure::invalid("apply", "a check needs its condition in the field if"));
     }
@@ -210,9 +215,9 @@ fn value(fields: &mut Fields<'_>) -> Result<Value, Failure> {
         (_, None, _) if media_type.is_some() => Err(Failure::invalid("apply", "media_type belongs to bytes")),
         (Some(json), None, None) => Ok(Value::Json(json)),
         (None, Some(text), None) => {
-            let data = BASE64.decode(text).map_err(|error| {
-                Failure::invalid("apply", format!("field bytes is not base64: {error}"))
-            })?;
+            let data = BASE64
+                .decode(text)
+                .map_err(|error| Failure::invalid("apply", format!("field bytes is not base64: {error}")))?;
             let media_type = media_type.unwrap_or(SmolStr::new_static(Blob::OCTET_STREAM));
             Ok(Value::Bytes(Blob::new(data).with_media_type(media_type)))
         }
@@ -229,6 +234,7 @@ fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>)
     let known: Vec<&str> = known.into_iter().collect();
     let near = nearest(name, known.iter().copied()).map(|near| format!("; did you mean {near:?}?"));
     let shown: String = name.chars().take(40).collect();
-    let message = format!("unknown {what} {shown:?}{} Known: {}", near.unwrap_or(".".into()), known.join(", "));
+    let message =
+        format!("unknown {what} {shown:?}{} Known: {}", near.unwrap_or(".".into()), known.join(", "));
     Failure::invalid("apply", message)
 }

@@ -82,7 +82,8 @@ impl Batches {
         if entries.iter().any(|(_, entry)| self.keys.contains(&entry.mutation().address)) {
             self.drain().await?;
         }
-        let (mut mutations, mut lines) = (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
+        let (mut mutations, mut lines) =
+            (Vec::with_capacity(entries.len()), Vec::with_capacity(entries.len()));
         for (line, entry) in entries {
             let mutation = match entry {
                 Entry::Put(mutation) => mutation,
@@ -133,8 +134,9 @@ impl Batches {
 
     async fn land(&mut self) -> Result<(), Failure> {
         let Some(flown) = self.flying.join_next().await else { return Ok(()) };
-        let flown = flown
-            .map_err(|error| Failure::new(ErrorKind::Internal, "import", format!("a writer ended: {error}")))?;
+        let flown = flown.map_err(|error| {
+            Failure::new(ErrorKind::Internal, "import", format!("a writer ended: {error}"))
+        })?;
         let Flown { batch, lines, results } = flown;
         for mutation in &batch.mutations {
             self.keys.remove(&mutation.address);

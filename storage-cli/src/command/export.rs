@@ -58,7 +58,8 @@ impl Export {
         if let Target::File(writer, _) = target {
             publish(writer, path).map_err(|error| broken(&error))?;
         }
-        let told = json!({"exported": exported, "collections": collections, "output": path.to_string_lossy()});
+        let told =
+            json!({"exported": exported, "collections": collections, "output": path.to_string_lossy()});
         out.either(&told, summary(exported, &began))?;
         Ok(Status::Done)
     }

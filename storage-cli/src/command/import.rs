@@ -35,9 +35,12 @@ Examples:
   storage import --exported backup.ndjson
   storage import --exported users backup.ndjson")]
 pub(crate) struct Import {
-    /// [COLLECTION] FILE; FILE is - for standard input
-    #[arg(required = true, num_args = 1..=2, value_names = ["COLLECTION", "FILE"])]
-    from: Vec<PathBuf>,
+    /// The collection; with --exported it may be left out
+    #[arg(value_name = "COLLECTION")]
+    first: PathBuf,
+    /// The file, or - for standard input
+    #[arg(value_name = "FILE")]
+    second: Option<PathBuf>,
     /// Where each record has its key, as a dotted path; a string is taken as it is, an integer in decimal
     #[arg(long, value_name = "PATH", required_unless_present = "exported")]
     key: Option<Path>,
@@ -130,7 +133,7 @@ impl Import {
 
         let existing = batches.tally.existing;
         let seconds = began.elapsed().as_secs_f64();
-        let rate = (imported as f64 / seconds.max(1e-6)).round();
+        let rate = (imported as f64 / seconds.max(1e-6)).round() as u64;
         let told = json!({
             "imported": imported, "skipped": skipped, "existing": existing, "expired": expired,
             "seconds": (seconds * 1e3).round() / 1e3, "per_second": rate,
@@ -146,21 +149,18 @@ impl Import {
     }
 
     fn form(&self) -> Result<(Form, PathBuf), Failure> {
-        let usage = |message: &str| Err(Failure::invalid("usage", message));
-        let collection = |name: &PathBuf| Ok::<_, Failure>(CollectionName::new(name.to_string_lossy())?);
-        match (self.exported, self.from.as_slice(), &self.key) {
-            (true, [file], _) => Ok((Form::Exported { only: None }, file.clone())),
-            (true, [name, file], _) => {
-                Ok((Form::Exported { only: Some(collection(name)?) }, file.clone()))
-            }
-            (false, [name, file], Some(path)) => {
-                let collection = collection(name)?;
+        let collection = || CollectionName::new(self.first.to_string_lossy());
+        match (self.exported, &self.second, &self.key) {
+            (true, None, _) => Ok((Form::Exported { only: None }, self.first.clone())),
+            (true, Some(file), _) => Ok((Form::Exported { only: Some(collection()?) }, file.clone())),
+            (false, Some(file), Some(path)) => {
+                let collection = collection()?;
                 Ok((Form::Keyed { collection, path: path.clone(), ttl: self.ttl }, file.clone()))
             }
-            (false, ..) => usage(
+            (false, ..) => Err(Failure::invalid(
+                "usage",
                 "name the collection and the file: storage import COLLECTION FILE --key PATH (or --exported FILE)",
-            ),
-            (true, ..) => usage("name the file: storage import --exported [COLLECTION] FILE"),
+            )),
         }
     }
 }
@@ -228,14 +228,12 @@ fn read(
                 batch.push((piece.line, entry));
                 sent
             }
-            Err(failure) => {
-                let before = !stop || send(Event::Records(std::mem::take(&mut batch)));
-                if stop {
-                    let _ = before && send(Event::Bad(piece.line, failure));
-                    return;
-                }
-                before && send(Event::Bad(piece.line, failure))
+            // What came before is imported.
+            Err(failure) if stop => {
+                let _ = send(Event::Records(batch)) && send(Event::Bad(piece.line, failure));
+                return;
             }
+            Err(failure) => send(Event::Bad(piece.line, failure)),
         };
         if !sent {
             return;

@@ -10,13 +10,11 @@ use super::Outcome;
 use crate::exit::{Failure, Status};
 use crate::output::Output;
 
+/// Add, list and drop indexes.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Index {
-    /// Add an index on a path, and fill it
     Add(Add),
-    /// List the indexes of a collection
     List(List),
-    /// Drop the index on a path
     Drop(Drop),
 }
 

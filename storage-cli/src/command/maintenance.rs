@@ -30,14 +30,18 @@ impl Clear {
             return Err(Failure::invalid("clear", "nothing was removed: it was not confirmed"));
         }
         let removed = backend.clear(&self.collection).await?;
-        out.either(&json!({"collection": self.collection, "removed": removed}), format!("{removed} removed"))?;
+        out.either(
+            &json!({"collection": self.collection, "removed": removed}),
+            format!("{removed} removed"),
+        )?;
         Ok(Status::Done)
     }
 
     fn asked(&self) -> Result<bool, Failure> {
         let (stdin, mut stderr) = (std::io::stdin(), std::io::stderr());
         if !stdin.is_terminal() || !stderr.is_terminal() {
-            let message = format!("this would remove all records of {}: repeat it with --yes", self.collection);
+            let message =
+                format!("this would remove all records of {}: repeat it with --yes", self.collection);
             return Err(Failure::invalid("clear", message));
         }
         let failed = |error: std::io::Error| Failure::io("clear", &error);

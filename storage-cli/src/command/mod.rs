@@ -25,50 +25,31 @@ use crate::output::Output;
 /// How a command ends.
 type Outcome = Result<Status, Failure>;
 
+/// The commands; each is described at its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Put a record, and print its new version
     Put(records::Put),
-    /// Print values
     Get(records::Get),
-    /// Delete records
     Delete(records::Delete),
-    /// List keys, a page at a time
     List(browse::List),
-    /// Find JSON records, a page at a time
     Query(browse::Find),
-    /// Add to a counter, and print its new value
     Incr(values::Incr),
-    /// Add items to the end of a list, and print its new length
     Append(values::Append),
-    /// Print items of a list
     Range(values::Range),
-    /// Read records from a file into the store
     Import(import::Import),
-    /// Write records as lines of JSON
     Export(export::Export),
-    /// Apply a batch of changes, all or none
     Apply(apply::Apply),
-    /// List the collections
     Collections(browse::Collections),
-    /// Count the records of a collection
     Count(browse::CountRecords),
-    /// Remove all records of a collection
     Clear(maintenance::Clear),
     /// Add, list and drop indexes
     #[command(subcommand)]
     Index(indexes::Index),
-    /// List the storage types
     Types(admin::Types),
-    /// Tell what the store holds
     Stats(admin::ShowStats),
-    /// Tell whether the store does its work
     Health(admin::ShowHealth),
-    /// Read the whole store and check it
     Verify(maintenance::Verify),
-    /// Give room back to the operating system
     Compact(maintenance::Compact),
-    /// Print a completion script for a shell
     Completions(admin::Completions),
 }
 
@@ -116,13 +97,13 @@ impl Command {
 }
 
 async fn open(url: &str) -> Result<Store, Failure> {
-    // A wrong URL is bad input, also where the registry says that it does not know the scheme.
-    let plan = Registry::global().plan(url).map_err(|error| {
-        let unknown = error.kind() == ErrorKind::NotFound;
+    // A URL that leads nowhere is bad input, not a record that is missing.
+    let failed = |error: storage_core::Error| {
+        let nowhere = error.kind() == ErrorKind::NotFound;
         let failure = Failure::from(error.operation("open"));
-        if unknown { failure.with_status(Status::BadInput) } else { failure }
-    })?;
-    Ok(plan.open().await.map_err(|error| error.operation("open"))?)
+        if nowhere { failure.with_status(Status::BadInput) } else { failure }
+    };
+    Registry::global().plan(url).map_err(failed)?.open().await.map_err(failed)
 }
 
 /// Applies one mutation.

@@ -95,7 +95,10 @@ mod tests {
     fn keys() {
         assert_eq!(at(r#"{"id":"a\u00e9"}"#, "id").unwrap(), "aé");
         assert_eq!(at(r#"{"id": -7 }"#, "id").unwrap(), "-7");
-        assert_eq!(at(r#"{"id":123456789012345678901234567890}"#, "id").unwrap(), "123456789012345678901234567890");
+        assert_eq!(
+            at(r#"{"id":123456789012345678901234567890}"#, "id").unwrap(),
+            "123456789012345678901234567890"
+        );
         assert_eq!(at(r#"{"a":{"b":[1,{"c":"x"}]}}"#, "a.b.1.c").unwrap(), "x");
         assert_eq!(at(r#"{"id":1,"id":"last"}"#, "id").unwrap(), "last");
     }

@@ -61,11 +61,15 @@ impl Put {
         let address = Address { collection: self.collection, key: self.key };
         let expires_at = self.ttl.map(Timestamp::after).transpose()?;
         let mut put = Mutation::put(address.clone(), value).expiring(expires_at);
-        put.precondition =
-            if self.if_absent { Some(Precondition::Absent) } else { self.if_version.map(Precondition::Version) };
-        let version = write_one(backend, put).await?.into_version()?;
+        put.precondition = if self.if_absent {
+            Some(Precondition::Absent)
+        } else {
+            self.if_version.map(Precondition::Version)
+        };
+        // None if the time to live was over before the write was.
+        let version = write_one(backend, put).await?.version;
         let told = json!({"collection": address.collection, "key": address.key, "version": version});
-        out.either(&told, &version)?;
+        out.either(&told, version.as_ref().map_or("-", Version::as_str))?;
         Ok(Status::Done)
     }
 
@@ -157,11 +161,7 @@ impl Get {
 }
 
 /// Prints a list as one array, a page at a time.
-async fn print_list(
-    backend: &Arc<dyn Backend>,
-    address: &Address,
-    out: &mut Output,
-) -> Result<(), Failure> {
+async fn print_list(backend: &Arc<dyn Backend>, address: &Address, out: &mut Output) -> Result<(), Failure> {
     let (mut start, mut commas) = (0, Commas::default());
     out.raw(b"[")?;
     loop {
@@ -202,7 +202,10 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) async fn run(self, backend: &Arc<dyn Backend>, out: &mut Output) -> Outcome {
         if self.if_version.is_some() && self.keys.len() > 1 {
-            return Err(Failure::invalid("delete", "--if-version takes a single key: a version is that of one record"));
+            return Err(Failure::invalid(
+                "delete",
+                "--if-version takes a single key: a version is that of one record",
+            ));
         }
         let precondition = self.if_version.map(Precondition::Version);
         let (mut deleted, mut missing, mut failed) = (Vec::new(), Vec::new(), None);
@@ -239,7 +242,8 @@ impl Delete {
 /// Done, or the keys that are not there.
 fn not_there(operation: &str, missing: &[Address]) -> Outcome {
     let Some(first) = missing.first() else { return Ok(Status::Done) };
-    let names: Vec<String> = missing.iter().take(10).map(|address| format!("{:?}", address.key.as_str())).collect();
+    let names: Vec<String> =
+        missing.iter().take(10).map(|address| format!("{:?}", address.key.as_str())).collect();
     let more = missing.len() - names.len();
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let collection = &first.collection;

@@ -86,7 +86,8 @@ impl Append {
         let limits = &backend.info().capabilities.limits;
         let items = items(&self.items, limits.batch_bytes)?;
         let expires_at = self.ttl.map(Timestamp::after).transpose()?;
-        let written = write_one(backend, Mutation::append(address.clone(), items).expiring(expires_at)).await?;
+        let written =
+            write_one(backend, Mutation::append(address.clone(), items).expiring(expires_at)).await?;
         let Effect::Length(length) = written.effect else { return Err(unanswered("append")) };
         let told = json!({
             "collection": address.collection, "key": address.key, "length": length, "version": written.version,
@@ -159,7 +160,8 @@ impl Range {
             }
         }
         let Some(length) = length else {
-            let message = format!("{address} is not there; `storage list {}` lists its keys", address.collection);
+            let message =
+                format!("{address} is not there; `storage list {}` lists its keys", address.collection);
             return Err(Failure::new(ErrorKind::NotFound, "range", message));
         };
         let next = (at < length).then_some(at);

@@ -44,7 +44,9 @@ fn bytes_are_exact() {
     assert_eq!(shell.run(&["get", "b", "all"]).expect(0).out, bytes);
     assert_eq!(shell.run(&["get", "b", "empty"]).expect(0).out, b"");
     let both = shell.ok(&["get", "b", "empty", "all"]);
-    assert!(both.starts_with("{\"bytes\":\"\",\"media_type\":\"application/octet-stream\"}\n{\"bytes\":\"AAEC"));
+    assert!(
+        both.starts_with("{\"bytes\":\"\",\"media_type\":\"application/octet-stream\"}\n{\"bytes\":\"AAEC")
+    );
     assert!(shell.ok(&["get", "b", "all", "--meta"]).contains("\"media_type\":\"image/png\""));
 }
 
@@ -103,7 +105,9 @@ fn listing_goes_on_with_its_cursor() {
 #[test]
 fn queries_filter_sort_page_and_count() {
     let shell = Shell::new();
-    for (key, value) in [("a", r#"{"n":1,"t":"x"}"#), ("b", r#"{"n":3,"t":"y"}"#), ("c", r#"{"n":2,"t":"x"}"#)] {
+    for (key, value) in
+        [("a", r#"{"n":1,"t":"x"}"#), ("b", r#"{"n":3,"t":"y"}"#), ("c", r#"{"n":2,"t":"x"}"#)]
+    {
         shell.ok(&["put", "q", key, value]);
     }
     let filter = r#"{"n":{"$gte":2}}"#;
@@ -233,7 +237,10 @@ fn administration() {
     let shell = Shell::new();
     shell.ok(&["put", "c", "k", "1"]);
     let types = shell.ok(&["types"]);
-    assert!(types.contains("memory") && types.contains("linked") && types.contains("ordered_scan"), "{types}");
+    assert!(
+        types.contains("memory") && types.contains("linked") && types.contains("ordered_scan"),
+        "{types}"
+    );
     assert!(shell.ok(&["stats"]).contains("file://"));
     assert!(shell.ok(&["health"]).starts_with("up"));
     assert_eq!(shell.ok(&["verify"]), "1 records examined, no problems\n");
@@ -268,7 +275,8 @@ fn a_store_in_use_is_status_4() {
 #[test]
 fn a_pipe_that_closes_ends_quietly() {
     let shell = Shell::new();
-    let lines: String = (0..20_000).map(|i| format!("{{\"id\":{i},\"pad\":\"{}\"}}\n", "x".repeat(100))).collect();
+    let lines: String =
+        (0..20_000).map(|i| format!("{{\"id\":{i},\"pad\":\"{}\"}}\n", "x".repeat(100))).collect();
     shell.fed(&["import", "c", "-", "--key", "id"], lines.as_bytes()).expect(0);
     let mut command = shell.command();
     command.arg("export").stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());

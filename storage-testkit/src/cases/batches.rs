@@ -10,7 +10,8 @@ use storage_core::{
 
 use crate::Cx;
 use crate::helpers::{
-    address, addresses, expect_kind, get_json, get_one, get_record, ok, put, put_json, put_numbered, write_all,
+    address, addresses, expect_kind, get_json, get_one, get_record, ok, put, put_json, put_numbered,
+    write_all,
 };
 
 /// How long the readers of half batches look.
@@ -124,7 +125,9 @@ pub async fn independent_failure_isolated(cx: Cx) {
     for result in results.into_iter().filter(Result::is_err) {
         expect_kind(result, ErrorKind::PreconditionFailed, "the mutation that fails");
     }
-    for (key, value) in [("before", json!(1)), ("between", json!(2)), ("after", json!(3)), ("there", json!("new"))] {
+    for (key, value) in
+        [("before", json!(1)), ("between", json!(2)), ("after", json!(3)), ("there", json!("new"))]
+    {
         assert_eq!(get_json(&*backend, &users, key).await, Some(value), "{key}");
     }
     assert_eq!(get_one(&*backend, &users, "missing").await, None);
@@ -168,7 +171,8 @@ pub async fn over_limit_is_split_or_rejected_clearly(cx: Cx) {
         }
         return;
     }
-    let batch = |n: usize| Batch::independent((0..n).map(|i| put(&users, &format!("k{i}"), json!(i))).collect());
+    let batch =
+        |n: usize| Batch::independent((0..n).map(|i| put(&users, &format!("k{i}"), json!(i))).collect());
     let error = expect_kind(backend.write(&batch(limit + 1)).await, ErrorKind::TooLarge, "a batch too long");
     assert!(error.message().contains(&limit.to_string()), "the error names the limit {limit}: {error}");
     assert_eq!(get_one(&*backend, &users, "k0").await, None, "a batch that is refused wrote something");
@@ -198,7 +202,8 @@ pub async fn atomic_all_or_nothing(cx: Cx) {
     // A failure that is no precondition, in the last mutation.
     if cx.has(Feature::Expiry) && cx.capabilities().atomic_scope != AtomicScope::Record {
         let touch = Mutation::touch(address(&users, "nobody"), None);
-        let batch = Batch::atomic(vec![put(&users, "a", json!("lost")), put(&users, "fresh", json!("lost")), touch]);
+        let batch =
+            Batch::atomic(vec![put(&users, "a", json!("lost")), put(&users, "fresh", json!("lost")), touch]);
         let error = expect_kind(backend.write(&batch).await, ErrorKind::NotFound, "an atomic batch");
         assert_eq!(error.failed_mutation(), Some(2), "the error says which mutation failed: {error:?}");
         assert_eq!(get_json(&*backend, &users, "a").await, Some(json!(["new", "a"])));
@@ -214,14 +219,12 @@ pub async fn atomic_precondition_aborts_all(cx: Cx) {
         put_json(&*backend, &users, key, json!("old")).await;
     }
     for position in 0..3 {
-        let mut mutations: Vec<Mutation> = (0..3).map(|i| put(&users, keys[i % keys.len()], json!("lost"))).collect();
+        let mut mutations: Vec<Mutation> =
+            (0..3).map(|i| put(&users, keys[i % keys.len()], json!("lost"))).collect();
         mutations[position] = mutations[position].clone().on(Precondition::Absent);
         let what = format!("a batch whose mutation {position} cannot be made");
-        let error = expect_kind(
-            backend.write(&Batch::atomic(mutations)).await,
-            ErrorKind::PreconditionFailed,
-            &what,
-        );
+        let error =
+            expect_kind(backend.write(&Batch::atomic(mutations)).await, ErrorKind::PreconditionFailed, &what);
         assert_eq!(error.failed_mutation(), Some(position), "{what}: {error:?}");
         for key in &keys {
             assert_eq!(get_json(&*backend, &users, key).await, Some(json!("old")), "{what} wrote {key}");
@@ -234,7 +237,8 @@ pub async fn atomic_precondition_aborts_all(cx: Cx) {
             Mutation::delete(address(&users, "a")),
             Mutation::check(address(&users, "b"), Precondition::Version(stale)),
         ]);
-        let error = expect_kind(backend.write(&batch).await, ErrorKind::PreconditionFailed, "a check of a version");
+        let error =
+            expect_kind(backend.write(&batch).await, ErrorKind::PreconditionFailed, "a check of a version");
         assert_eq!(error.failed_mutation(), Some(1));
         assert_eq!(get_json(&*backend, &users, "a").await, Some(json!("old")), "it was deleted all the same");
     }
@@ -308,7 +312,8 @@ pub async fn readers_never_see_half_a_batch(cx: Cx) {
     });
     let readers: Vec<_> = (0..3)
         .map(|reader| {
-            let (backend, asked) = (backend.clone(), keys.iter().map(|key| address(&users, key)).collect::<Vec<_>>());
+            let (backend, asked) =
+                (backend.clone(), keys.iter().map(|key| address(&users, key)).collect::<Vec<_>>());
             tokio::spawn(async move {
                 let mut reads = 0;
                 while Instant::now() < until {

@@ -112,12 +112,18 @@ pub async fn delete_missing_is_quiet(cx: Cx) {
 pub async fn exists_tracks_state(cx: Cx) {
     let (backend, users) = (cx.open().await, cx.collection());
     let exists = async |there: bool, when: &str| {
-        let present = write_one(&*backend, Mutation::check(address(&users, "ada"), Precondition::Present)).await;
-        let absent = write_one(&*backend, Mutation::check(address(&users, "ada"), Precondition::Absent)).await;
+        let present =
+            write_one(&*backend, Mutation::check(address(&users, "ada"), Precondition::Present)).await;
+        let absent =
+            write_one(&*backend, Mutation::check(address(&users, "ada"), Precondition::Absent)).await;
         assert_eq!(get_one(&*backend, &users, "ada").await.is_some(), there, "{when}: get");
         let (holds, fails) = if there { (present, absent) } else { (absent, present) };
         let written = ok(holds, &format!("{when}: a check that holds"));
-        assert_eq!(written.version.is_some(), there, "{when}: the check returns the version of what is there");
+        assert_eq!(
+            written.version.is_some(),
+            there,
+            "{when}: the check returns the version of what is there"
+        );
         expect_kind(fails, ErrorKind::PreconditionFailed, &format!("{when}: a check that does not hold"));
     };
     exists(false, "before the put").await;
@@ -217,7 +223,9 @@ pub async fn json_number_extremes(cx: Cx) {
             let sent = ok(Json::parse(text.clone()), "a number");
             write_ok(&*backend, Mutation::put(address(&values, &key), sent.clone())).await;
             let record = get_record(&*backend, &values, &key).await;
-            let Value::Json(read) = &record.value else { panic!("{text} came back as {}", record.value.kind()) };
+            let Value::Json(read) = &record.value else {
+                panic!("{text} came back as {}", record.value.kind())
+            };
             assert!(*read == sent, "{text} came back as {}", read.as_str());
         }
         let read = get_json(&*backend, &values, &key).await.expect("was just read");

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use storage_core::{
-    Address, Backend, Batch, CollectionName, Count, ErrorKind, Feature, Filter, HealthStatus, IndexSpec, ListRange,
-    Maintenance, Mutation, Path, Precondition, Query, Result, Scan,
+    Address, Backend, Batch, CollectionName, Count, ErrorKind, Feature, Filter, HealthStatus, IndexSpec,
+    ListRange, Maintenance, Mutation, Path, Precondition, Query, Result, Scan,
 };
 
 use crate::Cx;
-use crate::helpers::{address, expect_kind, get_json, get_one, in_millis, ok, put, put_json, write_ok, write_one};
+use crate::helpers::{
+    address, expect_kind, get_json, get_one, in_millis, ok, put, put_json, write_ok, write_one,
+};
 use crate::negative;
 
 /// How long it may take to find out that an endpoint is no good.
@@ -112,7 +114,10 @@ pub async fn unclaimed_capability_unsupported(cx: Cx) {
 pub async fn debug_and_errors_hide_secrets(cx: Cx) {
     let (backend, users) = (cx.open().await, cx.collection());
     let info = backend.info();
-    assert!(!info.name.is_empty() && !info.location.is_empty(), "a backend says what and where it is: {info:?}");
+    assert!(
+        !info.name.is_empty() && !info.location.is_empty(),
+        "a backend says what and where it is: {info:?}"
+    );
     // The guard shows the backend that it is around.
     hides(&cx, &format!("{backend:?}"), "the backend's Debug");
     hides(&cx, &format!("{backend:#?}"), "the backend's Debug over several lines");
@@ -191,7 +196,11 @@ pub async fn stats_count_what_was_done(cx: Cx) {
     }
     if cx.has(Feature::Preconditions) {
         let refused = put(&users, "k0", json!(1)).on(Precondition::Absent);
-        expect_kind(write_one(&*backend, refused).await, ErrorKind::PreconditionFailed, "making what is there");
+        expect_kind(
+            write_one(&*backend, refused).await,
+            ErrorKind::PreconditionFailed,
+            "making what is there",
+        );
         assert_eq!(stats().await.writes, read.writes, "a mutation that failed was not applied");
     }
 }
@@ -218,7 +227,8 @@ async fn every_call(
     let query = Query::new(c.clone(), Filter::all());
     let count = Count { collection: c.clone(), filter: None };
     let touch = Mutation::touch(at.clone(), Some(in_millis(60_000)));
-    let mut calls = vec![("health", backend.health().await.map(drop)), ("stats", backend.stats().await.map(drop))];
+    let mut calls =
+        vec![("health", backend.health().await.map(drop)), ("stats", backend.stats().await.map(drop))];
     let mut call = |feature, name, result: Result<()>| {
         if cx.has(feature) {
             calls.push((name, result));

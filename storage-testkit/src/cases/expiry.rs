@@ -13,8 +13,8 @@ use storage_core::{
 
 use crate::Cx;
 use crate::helpers::{
-    address, addresses, expect_kind, get_json, get_one, get_record, in_millis, keys_all, keys_of, ok, pass, put,
-    put_json, query_all, scan_all, sorted, write_all, write_ok, write_one,
+    address, addresses, expect_kind, get_json, get_one, get_record, in_millis, keys_all, keys_of, ok, pass,
+    put, put_json, query_all, scan_all, sorted, write_all, write_ok, write_one,
 };
 
 /// Long enough for the longest stall of a test machine.
@@ -46,7 +46,12 @@ pub async fn ttl_zero_and_negative_rejected(cx: Cx) {
     for ttl in [Duration::ZERO, Duration::from_micros(999)] {
         expect_kind(Timestamp::after(ttl), ErrorKind::InvalidInput, &format!("a time to live of {ttl:?}"));
     }
-    let past = [Timestamp::from_millis(0), Timestamp::from_millis(-1), Timestamp::from_millis(i64::MIN), in_millis(0)];
+    let past = [
+        Timestamp::from_millis(0),
+        Timestamp::from_millis(-1),
+        Timestamp::from_millis(i64::MIN),
+        in_millis(0),
+    ];
     for at in past {
         put_json(&*backend, &users, "ada", json!("old")).await;
         let written = write_ok(&*backend, put(&users, "ada", json!("new")).expiring(Some(at))).await;
@@ -83,10 +88,8 @@ pub async fn expiry_is_readable(cx: Cx) {
     let at = Some(in_millis(HOUR));
     write_ok(&*backend, put(&users, "ada", json!({"n": 1})).expiring(at)).await;
     put_json(&*backend, &users, "bob", json!({"n": 2})).await;
-    let mut ways = vec![vec![
-        get_record(&*backend, &users, "ada").await,
-        get_record(&*backend, &users, "bob").await,
-    ]];
+    let mut ways =
+        vec![vec![get_record(&*backend, &users, "ada").await, get_record(&*backend, &users, "bob").await]];
     if cx.has(Feature::Scan) {
         ways.push(scan_all(&*backend, &users, "", 10).await);
     }
@@ -110,7 +113,11 @@ pub async fn put_without_ttl_clears_it(cx: Cx) {
     put_json(&*backend, &users, "ada", json!(2)).await;
     assert_eq!(get_record(&*backend, &users, "ada").await.expires_at, None);
     pass(at).await;
-    assert_eq!(get_json(&*backend, &users, "ada").await, Some(json!(2)), "it went at the time of the put before");
+    assert_eq!(
+        get_json(&*backend, &users, "ada").await,
+        Some(json!(2)),
+        "it went at the time of the put before"
+    );
 }
 
 /// A touch moves the expiry and keeps the rest.
@@ -126,10 +133,17 @@ pub async fn touch_extends(cx: Cx) {
     assert_eq!(after.value, before.value, "a touch keeps the value");
     assert_eq!(after.created_at, before.created_at, "a touch keeps created_at");
     pass(first).await;
-    assert_eq!(get_json(&*backend, &users, "ada").await, Some(json!({"n": 1})), "it went at its first expiry");
+    assert_eq!(
+        get_json(&*backend, &users, "ada").await,
+        Some(json!({"n": 1})),
+        "it went at its first expiry"
+    );
 
     let soon = in_millis(SOON);
-    ok(write_one(&*backend, Mutation::touch(address(&users, "ada"), Some(soon))).await, "a touch that shortens");
+    ok(
+        write_one(&*backend, Mutation::touch(address(&users, "ada"), Some(soon))).await,
+        "a touch that shortens",
+    );
     pass(soon).await;
     assert_eq!(get_one(&*backend, &users, "ada").await, None, "a touch shortens too");
 }
@@ -152,7 +166,11 @@ pub async fn touch_missing_fails(cx: Cx) {
     for key in ["missing", "expired"] {
         for at in [None, Some(in_millis(HOUR))] {
             let touch = Mutation::touch(address(&users, key), at);
-            expect_kind(write_one(&*backend, touch).await, ErrorKind::NotFound, &format!("touching what is {key}"));
+            expect_kind(
+                write_one(&*backend, touch).await,
+                ErrorKind::NotFound,
+                &format!("touching what is {key}"),
+            );
             assert_eq!(get_one(&*backend, &users, key).await, None, "a touch made a record");
         }
     }
@@ -178,7 +196,11 @@ pub async fn expired_hidden_in_scan_query_count(cx: Cx) {
     expire(&*backend, &users, &["b", "d", "f"]).await;
     let live = ["a", "c", "e"].map(str::to_owned).to_vec();
     for limit in [1, 2, 100] {
-        assert_eq!(sorted(keys_of(&scan_all(&*backend, &users, "", limit).await)), live, "scan, {limit} a page");
+        assert_eq!(
+            sorted(keys_of(&scan_all(&*backend, &users, "", limit).await)),
+            live,
+            "scan, {limit} a page"
+        );
         assert_eq!(sorted(keys_all(&*backend, &users, "", limit).await), live, "keys, {limit} a page");
     }
     assert_eq!(keys_of(&scan_all(&*backend, &users, "b", 10).await), Vec::<String>::new());
@@ -208,7 +230,9 @@ pub async fn expired_counts_as_absent_for_preconditions(cx: Cx) {
     let versions: Vec<_> = write_all(
         &*backend,
         Batch::independent(
-            ["made", "replaced", "old", "deleted"].map(|key| put(&users, key, json!(1)).expiring(Some(at))).to_vec(),
+            ["made", "replaced", "old", "deleted"]
+                .map(|key| put(&users, key, json!(1)).expiring(Some(at)))
+                .to_vec(),
         ),
     )
     .await;
@@ -216,7 +240,11 @@ pub async fn expired_counts_as_absent_for_preconditions(cx: Cx) {
     pass(at).await;
 
     let replace = put(&users, "replaced", json!(2)).on(Precondition::Present);
-    expect_kind(write_one(&*backend, replace).await, ErrorKind::PreconditionFailed, "replacing what has expired");
+    expect_kind(
+        write_one(&*backend, replace).await,
+        ErrorKind::PreconditionFailed,
+        "replacing what has expired",
+    );
     // A slow write may have come too late to leave a version.
     if let Some(old) = old {
         let update = put(&users, "old", json!(2)).on(Precondition::Version(old));
@@ -224,7 +252,11 @@ pub async fn expired_counts_as_absent_for_preconditions(cx: Cx) {
         expect_kind(result, ErrorKind::PreconditionFailed, "an update on the version of what has expired");
     }
     let delete = Mutation::delete(address(&users, "deleted")).on(Precondition::Present);
-    expect_kind(write_one(&*backend, delete).await, ErrorKind::PreconditionFailed, "deleting what has expired");
+    expect_kind(
+        write_one(&*backend, delete).await,
+        ErrorKind::PreconditionFailed,
+        "deleting what has expired",
+    );
     ok(
         write_one(&*backend, Mutation::check(address(&users, "old"), Precondition::Absent)).await,
         "a check for absence of what has expired",

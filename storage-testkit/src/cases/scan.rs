@@ -30,7 +30,9 @@ pub async fn empty_collection(cx: Cx) {
 /// Only keys that begin with the prefix come, the key that is the prefix among them.
 pub async fn prefix_only(cx: Cx) {
     let (backend, users) = (cx.open().await, cx.collection());
-    let keys = ["user", "user:", "user:1", "user:10", "user:2", "use", "User:1", "xuser:1", "user;1", "usf", " user:"];
+    let keys = [
+        "user", "user:", "user:1", "user:10", "user:2", "use", "User:1", "xuser:1", "user;1", "usf", " user:",
+    ];
     put_keys(&*backend, &users, &keys).await;
     for prefix in ["user:", "user", "u", "user:1", "user:10", "user:100", "x", ""] {
         check_prefix(&*backend, &users, &keys, prefix).await;
@@ -62,13 +64,47 @@ pub async fn scan_agrees_with_get(cx: Cx) {
 pub async fn ordered_by_key_bytes(cx: Cx) {
     let (backend, users) = (cx.open().await, cx.collection());
     let keys = [
-        "b", "a", "B", "A", "aa", "a b", "a-b", "a.b", "a_b", "a0", "10", "9", "1", "~", "!", "é", "e\u{301}", "e", "ß",
-        "ss", "z", "Z", "ı", "I", "i", "\u{ffff}", "\u{10000}", "日本", "\u{1f600}", "a\u{1}", "ab", "à",
+        "b",
+        "a",
+        "B",
+        "A",
+        "aa",
+        "a b",
+        "a-b",
+        "a.b",
+        "a_b",
+        "a0",
+        "10",
+        "9",
+        "1",
+        "~",
+        "!",
+        "é",
+        "e\u{301}",
+        "e",
+        "ß",
+        "ss",
+        "z",
+        "Z",
+        "ı",
+        "I",
+        "i",
+        "\u{ffff}",
+        "\u{10000}",
+        "日本",
+        "\u{1f600}",
+        "a\u{1}",
+        "ab",
+        "à",
     ];
     put_keys(&*backend, &users, &keys).await;
     let expected = sorted(keys.map(str::to_owned).to_vec());
     for limit in [1, 2, 7, 100] {
-        assert_eq!(keys_of(&scan_all(&*backend, &users, "", limit).await), expected, "{limit} records a page");
+        assert_eq!(
+            keys_of(&scan_all(&*backend, &users, "", limit).await),
+            expected,
+            "{limit} records a page"
+        );
         assert_eq!(keys_all(&*backend, &users, "", limit).await, expected, "{limit} keys a page");
     }
     let with_a = expected.iter().filter(|key| key.starts_with('a')).cloned().collect::<Vec<_>>();
@@ -83,7 +119,11 @@ pub async fn page_sizes_1_2_n(cx: Cx) {
     let expected: Vec<String> = (0..N).map(numbered).collect();
     for limit in [1, 2, 3, N - 1, N, N + 1, cx.limits().page_len.min(10_000) as usize] {
         let limit = limit as u32;
-        assert_eq!(sorted(keys_of(&scan_all(&*backend, &users, "", limit).await)), expected, "pages of {limit}");
+        assert_eq!(
+            sorted(keys_of(&scan_all(&*backend, &users, "", limit).await)),
+            expected,
+            "pages of {limit}"
+        );
         assert_eq!(sorted(keys_all(&*backend, &users, "", limit).await), expected, "pages of {limit} keys");
     }
     let none = Scan { limit: 0, ..Scan::new(users.clone()) };
@@ -117,7 +157,11 @@ pub async fn every_stable_record_exactly_once_under_writes(cx: Cx) {
                 let mut written = 0;
                 while Instant::now() < until {
                     let old = Mutation::delete(address(&users, &key(written.max(2) - 2)));
-                    write_all(&*backend, Batch::independent(vec![put(&users, &key(written), json!(written)), old])).await;
+                    write_all(
+                        &*backend,
+                        Batch::independent(vec![put(&users, &key(written), json!(written)), old]),
+                    )
+                    .await;
                     written += 1;
                     tokio::task::yield_now().await;
                 }
@@ -181,13 +225,15 @@ pub async fn more_than_10_000(cx: Cx) {
 pub async fn wildcards_are_literal(cx: Cx) {
     let (backend, users) = (cx.open().await, cx.collection());
     let keys = [
-        "a%b", "a_b", "a*b", "a?b", "a[b", "a[x]b", "a\\b", "a\\%b", "a^b", "a$b", "a.b", "a.*b", "a(b", "a{b}", "a|b",
-        "a+b", "a'b", "a\"b", "a;b", "axb", "ab", "aXXb", "%", "_", "*", "?", "[", "\\", "x", "[a-z]", "^", "h[^e]llo",
+        "a%b", "a_b", "a*b", "a?b", "a[b", "a[x]b", "a\\b", "a\\%b", "a^b", "a$b", "a.b", "a.*b", "a(b",
+        "a{b}", "a|b", "a+b", "a'b", "a\"b", "a;b", "axb", "ab", "aXXb", "%", "_", "*", "?", "[", "\\", "x",
+        "[a-z]", "^", "h[^e]llo",
     ];
     put_keys(&*backend, &users, &keys).await;
     let prefixes = [
-        "a%", "a_", "a*", "a?", "a[", "a[x]", "a\\", "a\\%", "a^", "a$", "a.", "a.*", "a(", "a{", "a|", "a+", "a'",
-        "a\"", "a;", "%", "_", "*", "?", "[", "\\", "[a-z]", "^", "^a", "h[^e]", "a%b", "a_b", ".", ".*",
+        "a%", "a_", "a*", "a?", "a[", "a[x]", "a\\", "a\\%", "a^", "a$", "a.", "a.*", "a(", "a{", "a|", "a+",
+        "a'", "a\"", "a;", "%", "_", "*", "?", "[", "\\", "[a-z]", "^", "^a", "h[^e]", "a%b", "a_b", ".",
+        ".*",
     ];
     for prefix in prefixes {
         check_prefix(&*backend, &users, &keys, prefix).await;
@@ -233,7 +279,11 @@ pub async fn cursor_of_another_scan_rejected(cx: Cx) {
     }
     if cx.has(Feature::Query) {
         let query = Query { after: after.clone(), ..Query::new(users.clone(), Filter::all()) };
-        expect_kind(backend.query(&query).await, ErrorKind::InvalidInput, "a query with the cursor of a scan");
+        expect_kind(
+            backend.query(&query).await,
+            ErrorKind::InvalidInput,
+            "a query with the cursor of a scan",
+        );
     }
     let right = Scan { after, limit: 100, ..scan };
     assert_eq!(ok(backend.scan(&right).await, "the scan, with other pages").items.len(), 3);
@@ -262,13 +312,52 @@ pub async fn cursor_survives_reconnect(cx: Cx) {
 pub async fn unicode_prefix(cx: Cx) {
     let (backend, users) = (cx.open().await, cx.collection());
     let keys = [
-        "é1", "é2", "e\u{301}1", "e1", "É1", "ß1", "ss1", "日本1", "日1", "😀1", "😀", "😁1", "👩\u{200d}👩1", "👩1", "ı1",
-        "I1", "i\u{307}1", "שלום", "שלו", "مرحبا", "\u{feff}1", "\u{10ffff}1", "\u{10ffff}\u{10ffff}", "\u{ffff}1",
+        "é1",
+        "é2",
+        "e\u{301}1",
+        "e1",
+        "É1",
+        "ß1",
+        "ss1",
+        "日本1",
+        "日1",
+        "😀1",
+        "😀",
+        "😁1",
+        "👩\u{200d}👩1",
+        "👩1",
+        "ı1",
+        "I1",
+        "i\u{307}1",
+        "שלום",
+        "שלו",
+        "مرحبا",
+        "\u{feff}1",
+        "\u{10ffff}1",
+        "\u{10ffff}\u{10ffff}",
+        "\u{ffff}1",
     ];
     put_keys(&*backend, &users, &keys).await;
     let prefixes = [
-        "é", "e\u{301}", "e", "É", "ß", "s", "日", "日本", "😀", "👩", "👩\u{200d}", "ı", "I", "i", "שלו", "مر", "\u{feff}",
-        "\u{10ffff}", "\u{ffff}",
+        "é",
+        "e\u{301}",
+        "e",
+        "É",
+        "ß",
+        "s",
+        "日",
+        "日本",
+        "😀",
+        "👩",
+        "👩\u{200d}",
+        "ı",
+        "I",
+        "i",
+        "שלו",
+        "مر",
+        "\u{feff}",
+        "\u{10ffff}",
+        "\u{ffff}",
     ];
     for prefix in prefixes {
         check_prefix(&*backend, &users, &keys, prefix).await;

@@ -126,7 +126,8 @@ pub async fn timeout_kind(cx: Cx) {
     let write = within(write_one(&*backend, put(&users, "ada", json!(2))), "a write").await.map(drop);
     ok(cx.server().resume().await, "thawing the server");
     for (what, result) in [("get", read), ("write", write)] {
-        let error = crate::helpers::expect_kind(result, ErrorKind::Timeout, &format!("a {what} without an answer"));
+        let error =
+            crate::helpers::expect_kind(result, ErrorKind::Timeout, &format!("a {what} without an answer"));
         assert_ne!(error.retry(), storage_core::Retry::Safe, "{what}: nobody knows whether it was done");
     }
     recovered(&backend, &users).await;
@@ -135,7 +136,10 @@ pub async fn timeout_kind(cx: Cx) {
 }
 
 /// The reply of a call that has to come in time.
-async fn within<T>(call: impl Future<Output = storage_core::Result<T>>, what: &str) -> storage_core::Result<T> {
+async fn within<T>(
+    call: impl Future<Output = storage_core::Result<T>>,
+    what: &str,
+) -> storage_core::Result<T> {
     match tokio::time::timeout(NEVER_HANGS, call).await {
         Ok(result) => result,
         Err(_) => panic!("{what} hangs: no reply within {NEVER_HANGS:?}"),
@@ -150,7 +154,10 @@ async fn recovered(backend: &Arc<dyn Backend>, collection: &CollectionName) {
             Ok(_) => break,
             Err(error) => error,
         };
-        assert!(Instant::now() < until, "the server is back for {RECOVERY:?}, and a get still fails: {error:?}");
+        assert!(
+            Instant::now() < until,
+            "the server is back for {RECOVERY:?}, and a get still fails: {error:?}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     get_one(&**backend, collection, "probe").await;

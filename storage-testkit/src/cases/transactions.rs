@@ -114,11 +114,16 @@ pub async fn conflict_detected(cx: Cx) {
         ok(tx.put(address(&users, "written"), Json::from(json!("lost"))), "a put");
         match what {
             "deleted" => {
-                crate::helpers::write_ok(&*backend, storage_core::Mutation::delete(address(&users, "read"))).await;
+                crate::helpers::write_ok(&*backend, storage_core::Mutation::delete(address(&users, "read")))
+                    .await;
             }
             _ => _ = put_json(&*backend, &users, "read", json!("new")).await,
         }
-        expect_kind(tx.commit().await, ErrorKind::Conflict, &format!("a commit after what it read was {what}"));
+        expect_kind(
+            tx.commit().await,
+            ErrorKind::Conflict,
+            &format!("a commit after what it read was {what}"),
+        );
         assert_eq!(get_one(&*backend, &users, "written").await, None, "it was {what}");
     }
 }
@@ -132,7 +137,8 @@ pub async fn conflict_retried_until_done(cx: Cx) {
     let at = address(&users, "n");
     let result = store
         .transaction(|tx| {
-            let (backend, users, at, attempts) = (backend.clone(), users.clone(), at.clone(), attempts.clone());
+            let (backend, users, at, attempts) =
+                (backend.clone(), users.clone(), at.clone(), attempts.clone());
             async move {
                 let seen = read(&tx, &at).await?.and_then(|value| value.as_i64()).unwrap_or(-1);
                 // Twice another writer comes in between.

@@ -7,7 +7,8 @@ use storage_core::{ErrorKind, Feature, Json, Mutation, Precondition, Version};
 
 use crate::Cx;
 use crate::helpers::{
-    address, expect_kind, get_json, get_one, get_record, in_millis, ok, pass, put, put_json, write_ok, write_one,
+    address, expect_kind, get_json, get_one, get_record, in_millis, ok, pass, put, put_json, write_ok,
+    write_one,
 };
 
 /// Every write gives a new version, also one that changes nothing else, and reads show it.
@@ -16,7 +17,8 @@ pub async fn version_changes_on_every_write(cx: Cx) {
     let mut seen = HashSet::new();
     let mut check = async |mutation: Mutation, what: &str| {
         let key = mutation.address.key.as_str().to_owned();
-        let version = write_ok(&*backend, mutation).await.version.expect("the record is there after the write");
+        let version =
+            write_ok(&*backend, mutation).await.version.expect("the record is there after the write");
         let read = get_record(&*backend, &users, &key).await.version;
         assert_eq!(read, version, "{what}: the version read is the one the write returned");
         assert!(seen.insert((key, version)), "{what}: the version was there before");
@@ -66,7 +68,11 @@ pub async fn if_version_stale_conflicts(cx: Cx) {
     put_json(&*backend, &users, "ada", json!("new")).await;
     let update = |key| put(&users, key, json!("lost")).on(Precondition::Version(stale.clone()));
     expect_kind(write_one(&*backend, update("ada")).await, ErrorKind::PreconditionFailed, "a stale update");
-    expect_kind(write_one(&*backend, update("bob")).await, ErrorKind::PreconditionFailed, "an update of nothing");
+    expect_kind(
+        write_one(&*backend, update("bob")).await,
+        ErrorKind::PreconditionFailed,
+        "an update of nothing",
+    );
     assert_eq!(get_json(&*backend, &users, "ada").await, Some(json!("new")));
     assert_eq!(get_one(&*backend, &users, "bob").await, None);
 }
@@ -81,7 +87,8 @@ pub async fn if_version_malformed_invalid(cx: Cx) {
     }
     let longest = "9".repeat(storage_core::MAX_VERSION_BYTES);
     let near = [format!("{right}0"), format!("0{right}"), right.as_str()[1..].to_owned()];
-    let foreign = ["x", "0", "-1", "W/5", "ffffffffffffffff", "1=1", "99999999999999999999", longest.as_str()];
+    let foreign =
+        ["x", "0", "-1", "W/5", "ffffffffffffffff", "1=1", "99999999999999999999", longest.as_str()];
     for text in foreign.into_iter().chain(near.iter().map(String::as_str)) {
         let Ok(version) = Version::new(text) else { continue };
         let update = put(&users, "ada", json!("lost")).on(Precondition::Version(version));
@@ -134,8 +141,11 @@ pub async fn failed_precondition_changes_nothing(cx: Cx) {
     put_json(&*backend, &users, "ada", json!({"n": 1})).await;
     let before = get_record(&*backend, &users, "ada").await;
     let at = || address(&users, "ada");
-    let mut changes =
-        vec![put(&users, "ada", json!("lost")), Mutation::delete(at()), Mutation::check(at(), Precondition::Absent)];
+    let mut changes = vec![
+        put(&users, "ada", json!("lost")),
+        Mutation::delete(at()),
+        Mutation::check(at(), Precondition::Absent),
+    ];
     if cx.has(Feature::Expiry) {
         changes.push(Mutation::touch(at(), Some(in_millis(60_000))));
     }
@@ -159,7 +169,11 @@ pub async fn version_survives_text_roundtrip(cx: Cx) {
     if cx.fixture().persistent() {
         ok(backend.close().await, "close");
         backend = cx.open().await;
-        assert_eq!(get_record(&*backend, &users, "ada").await.version, version, "the version after a restart");
+        assert_eq!(
+            get_record(&*backend, &users, "ada").await.version,
+            version,
+            "the version after a restart"
+        );
     }
     let parsed: Version = ok(text.parse(), "the version's own text");
     assert_eq!(parsed, version);

@@ -42,7 +42,7 @@ fn kill_often(program: &Program, directory: &Path) -> Outcome {
         if !fresh && fastrand::u8(..4) > 0 {
             writer.until_ready()?;
         }
-        std::thread::sleep(Duration::from_micros(fastrand::u64(..50_000)));
+        std::thread::sleep(Duration::from_micros(fastrand::u64(..200_000)));
         ledger.hold(&writer.kill()?, None, format_args!("{}: up to kill {round}", path.display()))?;
         acknowledged += ledger.acknowledged - counted;
         if (round + 1) % FRESH == 0 || round + 1 == rounds {

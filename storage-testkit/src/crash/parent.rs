@@ -1,7 +1,7 @@
 //! Starting writers, listening to them, and ending them.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -53,7 +53,7 @@ impl Program {
 
     /// A command that starts this program as a child of this role.
     pub(super) fn command(&self, role: &str, directory: &Path) -> Outcome<Command> {
-        let mut command = Command::new(std::env::current_exe().map_err(Failure::broken)?);
+        let mut command = Command::new(itself()?);
         command.env(ROLE, role).env(URL, self.url(directory));
         Ok(command)
     }
@@ -67,6 +67,16 @@ impl Program {
     pub(super) fn finish(&self, directory: &Path) -> Outcome<Vec<Event>> {
         self.start(directory)?.finish()
     }
+}
+
+/// This program's file.
+fn itself() -> Outcome<PathBuf> {
+    // Still the same program when its file has been replaced by a newer build.
+    let running = Path::new("/proc/self/exe");
+    if running.exists() {
+        return Ok(running.to_owned());
+    }
+    std::env::current_exe().map_err(Failure::broken)
 }
 
 pub(super) async fn open(descriptor: &dyn TypeDescriptor, url: &str) -> Result<Arc<dyn Backend>> {

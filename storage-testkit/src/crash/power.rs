@@ -79,7 +79,7 @@ fn cut_once(program: &Program, image: &mut Image, path: &Path, wait: bool) -> Ou
     if wait {
         writer.until_ready()?;
     }
-    std::thread::sleep(Duration::from_micros(5_000 + fastrand::u64(..45_000)));
+    std::thread::sleep(Duration::from_micros(5_000 + fastrand::u64(..195_000)));
     let at = image.cut().map_err(Failure::Broken)?;
     // A store that takes failed writes for done shows itself now.
     std::thread::sleep(Duration::from_millis(10));

@@ -153,7 +153,7 @@ fn indexing(unique: bool) -> BoxedStrategy<Step> {
 }
 
 fn writes(capabilities: &Capabilities) -> BoxedStrategy<Step> {
-    let mutations = prop_oneof![3 => vec(planned(capabilities), 1..2), 1 => vec(planned(capabilities), 2..7)];
+    let mutations = prop_oneof![3 => vec(planned(capabilities), 1..2), 1 => vec(planned(capabilities), 1..7)];
     mutations.prop_map(|mutations| Step::Write { atomic: false, mutations }).boxed()
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Side {
     histories: HashMap<Place, History>,
     /// Collections in which something was written that had expired: they may stay listed until a sweep.
     expired_in: BTreeSet<Slot>,
+    /// How many steps were run.
+    steps: usize,
 }
 
 /// What a side has told of one record.
@@ -35,6 +37,8 @@ struct History {
     created_at: Option<Timestamp>,
     /// When the version that was last read was written.
     updated_at: Option<(Version, Timestamp)>,
+    /// The steps in which the record that is there now was made, and last written.
+    made: Option<(usize, usize)>,
 }
 
 /// A broken promise that shows without a reference, as a sentence.
@@ -42,7 +46,13 @@ type Broken = String;
 
 impl Side {
     pub(super) fn new(backend: Arc<dyn Backend>, names: Names) -> Self {
-        Self { backend: guarded(backend), names, histories: HashMap::new(), expired_in: BTreeSet::new() }
+        Self {
+            backend: guarded(backend),
+            names,
+            histories: HashMap::new(),
+            expired_in: BTreeSet::new(),
+            steps: 0,
+        }
     }
 
     /// Goes on with the same store, opened again.
@@ -71,6 +81,7 @@ impl Side {
 
     /// Runs one step, with these versions for its mutations; where there is none, one never given.
     pub(super) async fn run(&mut self, step: &Step, versions: &[Option<Version>]) -> Result<Reply, Broken> {
+        self.steps += 1;
         let reply = self.attempt(step, versions).await?;
         let many = matches!(step, Step::Write { mutations, .. } if mutations.len() > 1);
         Ok(reply.unwrap_or_else(|error| Reply::Failed(Failure::new(&error, many))))
@@ -103,11 +114,9 @@ impl Side {
             }
             Step::Collections => self.collections().await,
             Step::Clear(slot) => {
-                self.histories.iter_mut().filter(|(place, _)| place.slot == *slot).for_each(
-                    |(_, history)| {
-                        history.created_at = None;
-                    },
-                );
+                for (_, history) in self.histories.iter_mut().filter(|(place, _)| place.slot == *slot) {
+                    (history.created_at, history.made) = (None, None);
+                }
                 backend.clear(&self.names.collection(*slot)).await.map(Reply::Number)
             }
             Step::EnsureIndex { slot, path, unique } => {
@@ -124,7 +133,7 @@ impl Side {
                 backend.drop_index(&self.names.collection(*slot), path).await.map(Reply::Yes)
             }
             Step::Maintain(task) => self.maintain(*task).await,
-            Step::Wait | Step::Reopen => Ok(Reply::Nothing),
+            Step::Reopen => Ok(Reply::Nothing),
         })
     }
 
@@ -191,6 +200,11 @@ impl Side {
             return Err(format!("updated_at of {place:?} has changed, although its version has not"));
         }
         history.updated_at = Some((version.clone(), updated_at));
+        if history.made.is_some_and(|(first, last)| first < last) && created_at >= updated_at {
+            return Err(format!(
+                "{place:?} was written again after it was made, but its times do not say so"
+            ));
+        }
         let version = history.number(version);
         Ok(Seen { place, value, version, expires_at: expires_at.map(Timestamp::as_millis) })
     }
@@ -224,7 +238,10 @@ impl Side {
         let history = self.histories.entry(planned.place.clone()).or_default();
         let gone = written.version.is_none() || matches!(written.effect, Effect::Deleted { .. });
         if gone {
-            history.created_at = None;
+            (history.created_at, history.made) = (None, None);
+        } else if !matches!(planned.change, Change::Check) {
+            let first = history.made.map_or(self.steps, |(first, _)| first);
+            history.made = Some((first, self.steps));
         }
         Outcome { version: written.version.map(|version| history.number(version)), effect: written.effect }
     }
