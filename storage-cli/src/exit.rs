@@ -167,7 +167,7 @@ fn hint(kind: ErrorKind) -> Option<&'static str> {
             "read it again with `storage get --meta` and repeat with the new version"
         }
         ErrorKind::TypeMismatch => "`storage get --meta` tells the kind of the record",
-        ErrorKind::Busy => "end the other process, or try again",
+        ErrorKind::Busy => "try again later",
         ErrorKind::Unavailable | ErrorKind::Timeout => "try again; `storage health` tells how the store is",
         ErrorKind::PermissionDenied => "check who may read and write the path",
         ErrorKind::StorageFull => "free some room and repeat",
@@ -210,10 +210,7 @@ mod tests {
     fn a_failure_is_one_line() {
         let error = Error::new(ErrorKind::Busy, "in\nuse").operation("open").backend("file").mutation(3);
         let failure = Failure::from(error);
-        assert_eq!(
-            failure.line(false),
-            "storage: file open: mutation 3: in use; end the other process, or try again"
-        );
+        assert_eq!(failure.line(false), "storage: file open: mutation 3: in use; try again later");
         let told: serde_json::Value = serde_json::from_str(&failure.line(true)).unwrap();
         let expected = json!({"error": {
             "kind": "busy", "message": "mutation 3: in\nuse", "operation": "open", "backend": "file",

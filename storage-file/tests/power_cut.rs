@@ -4,10 +4,12 @@
 fn main() -> std::process::ExitCode {
     use storage_testkit::crash;
 
-    crash::main(
-        &storage_file::FILE,
-        [crash::power_cuts("file:{dir}"), crash::power_cuts_unsynced("file:{dir}?durability=none")],
-    )
+    let tests = [
+        crash::power_cuts("file:{dir}"),
+        crash::power_cuts_eventual("file:{dir}?durability=eventual&flush_interval=20ms"),
+        crash::power_cuts_unsynced("file:{dir}?durability=none"),
+    ];
+    crash::main(&storage_file::FILE, tests)
 }
 
 #[cfg(not(unix))]

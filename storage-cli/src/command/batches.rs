@@ -203,3 +203,58 @@ impl Batches {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use storage_core::layer::{Around, Call, Policy, Reply};
+    use storage_core::{Json, MemoryBackend, Request};
+
+    use super::*;
+
+    /// The later a write comes, the sooner it is done.
+    #[derive(Debug)]
+    struct Overtaking(AtomicU64);
+
+    impl Policy for Overtaking {
+        fn name(&self) -> &'static str {
+            "overtaking"
+        }
+
+        async fn around<T, N, F>(&self, call: Call<'_>, next: N) -> Stored<T>
+        where
+            T: Reply,
+            N: Fn() -> F + Send + Sync,
+            F: Future<Output = Stored<T>> + Send,
+        {
+            if matches!(call.request, Request::Write(_)) {
+                let before = self.0.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(50_u64.saturating_sub(before * 10))).await;
+            }
+            next().await
+        }
+    }
+
+    fn put(key: &str, value: u64) -> Numbered {
+        let address = Address::new("c", key).unwrap();
+        (value, Entry::Put(Mutation::put(address, Json::parse(value.to_string()).unwrap())))
+    }
+
+    #[tokio::test]
+    async fn batches_do_not_overtake_others_with_the_same_key() {
+        let backend: Arc<dyn Backend> =
+            Arc::new(Around::new(Overtaking(AtomicU64::new(0)), Arc::new(MemoryBackend::new())));
+        let mut batches = Batches::new(Arc::clone(&backend), false);
+        for value in 1..=4 {
+            batches.send(vec![put("same", value), put(&format!("other-{value}"), value)]).await.unwrap();
+        }
+        batches.drain().await.unwrap();
+        assert_eq!(batches.tally.imported, 8);
+        let found = backend.get(&[Address::new("c", "same").unwrap()]).await.unwrap();
+        let value = found[0].as_ref().and_then(|record| record.value.as_json()).unwrap();
+        assert_eq!(value.as_str(), "4");
+    }
+}

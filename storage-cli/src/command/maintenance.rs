@@ -76,7 +76,11 @@ pub(crate) async fn verify(backend: &Arc<dyn Backend>, out: &mut Output) -> Outc
     if report.problems.is_empty() {
         return Ok(Status::Done);
     }
-    let message = format!("{} problems in {} records", report.problems.len(), report.examined);
+    let message = format!(
+        "{} problems in {} records; import the last export into a new store",
+        report.problems.len(),
+        report.examined
+    );
     Err(Failure::new(ErrorKind::Corrupt, "verify", message))
 }
 

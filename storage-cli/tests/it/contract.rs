@@ -1,5 +1,8 @@
 //! Each command as people use it, and each exit status.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::Stdio;
+
 use crate::shell::Shell;
 
 #[test]
@@ -256,20 +259,19 @@ fn a_store_in_use_is_status_4() {
     let shell = Shell::new();
     shell.ok(&["put", "c", "k", "1"]);
     let mut command = shell.command();
-    command.args(["import", "c", "-", "--key", "id"]).stdin(std::process::Stdio::piped());
-    let mut holder = command.stdout(std::process::Stdio::null()).spawn().unwrap();
-    let mut busy = None;
-    for _ in 0..100 {
-        let run = shell.run(&["get", "c", "k"]);
-        if run.status != 0 {
-            busy = Some(run);
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    drop(holder.stdin.take());
+    command.args(["import", "c", "-", "--key", "id", "--on-error", "skip"]);
+    let mut holder =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // Once it tells about the bad line, it has the store open.
+    let mut input = holder.stdin.take().unwrap();
+    input.write_all(b"bad\n").unwrap();
+    let mut told = String::new();
+    BufReader::new(holder.stderr.as_mut().unwrap()).read_line(&mut told).unwrap();
+    assert!(told.contains("line 1"), "{told}");
+    shell.run(&["get", "c", "k"]).expect(4).says("in use");
+    drop(input);
     assert!(holder.wait().unwrap().success());
-    busy.expect("the store was never in use").expect(4).says("in use");
+    shell.run(&["get", "c", "k"]).expect(0);
 }
 
 #[test]
@@ -279,10 +281,30 @@ fn a_pipe_that_closes_ends_quietly() {
         (0..20_000).map(|i| format!("{{\"id\":{i},\"pad\":\"{}\"}}\n", "x".repeat(100))).collect();
     shell.fed(&["import", "c", "-", "--key", "id"], lines.as_bytes()).expect(0);
     let mut command = shell.command();
-    command.arg("export").stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    command.arg("export").stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut first = [0; 10];
-    std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut first).unwrap();
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), b"".as_slice()));
+}
+
+#[test]
+fn damage_is_found_by_verify() {
+    let shell = Shell::new();
+    let store = ["--store", "file:./store?check_on_open=never"];
+    let lines: String =
+        (0..2_000).map(|i| format!("{{\"id\":{i},\"pad\":\"{}\"}}\n", "x".repeat(100))).collect();
+    shell.fed(&["import", "c", "-", "--key", "id"], lines.as_bytes()).expect(0);
+    let path = shell.directory.path().join("store/storage.redb");
+    let mut file = std::fs::read(&path).unwrap();
+    let places: Vec<usize> =
+        file.windows(50).enumerate().filter(|(_, w)| *w == [b'x'; 50]).map(|(i, _)| i).collect();
+    file[places[places.len() / 2]] = b'y';
+    std::fs::write(&path, file).unwrap();
+    let run = shell.run(&[&store[..], &["verify"]].concat()).expect(5).says("problems in");
+    assert!(run.text().contains("damaged"));
+    let run = shell.run(&[&store[..], &["--json", "verify"]].concat()).expect(5).says("\"kind\":\"corrupt\"");
+    let report: serde_json::Value = serde_json::from_slice(&run.out).unwrap();
+    assert!(!report["problems"].as_array().unwrap().is_empty(), "{report}");
 }

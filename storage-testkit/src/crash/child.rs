@@ -23,6 +23,8 @@ use super::{fault, parent};
 
 /// Does what the parent started this process for.
 pub(super) fn main(descriptor: &'static dyn TypeDescriptor, role: &str) -> ExitCode {
+    // A panic that the backend contains is one all the same.
+    std::panic::set_hook(Box::new(|panic| trouble(panic)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let url = std::env::var(parent::URL);
     let (Ok(runtime), Ok(url)) = (runtime, url) else {
@@ -58,19 +60,23 @@ async fn write(backend: Arc<dyn Backend>) {
     }
     if capabilities.has(Feature::Verify) {
         match backend.maintain(Maintenance::Verify).await {
-            Ok(report) => report.problems.iter().for_each(|problem| trouble(format_args!("verify: {problem}"))),
+            Ok(report) => {
+                report.problems.iter().for_each(|problem| trouble(format_args!("verify: {problem}")))
+            }
             Err(error) => trouble(format_args!("verify: {error}")),
         }
     }
-    if capabilities.has(Feature::Indexes) {
-        if let Err(error) = index(backend.as_ref()).await {
-            trouble(format_args!("making an index: {error}"));
-        }
+    if capabilities.has(Feature::Indexes)
+        && let Err(error) = index(backend.as_ref()).await
+    {
+        trouble(format_args!("making an index: {error}"));
     }
     ready();
     let stop = until_told();
-    let tasks: Vec<_> =
-        tasks.into_iter().map(|(lane, last)| tokio::spawn(drive(Arc::clone(&backend), lane, last, Arc::clone(&stop)))).collect();
+    let tasks: Vec<_> = tasks
+        .into_iter()
+        .map(|(lane, last)| tokio::spawn(drive(Arc::clone(&backend), lane, last, Arc::clone(&stop))))
+        .collect();
     for task in tasks {
         if let Err(error) = task.await {
             trouble(error);
@@ -109,7 +115,9 @@ async fn drive(backend: Arc<dyn Backend>, lane: Lane, last: u64, stop: Arc<Atomi
     for step in last + 1.. {
         match attempt(backend.as_ref(), lane, step).await {
             Ok(()) => acknowledge(lane, step),
-            Err(error) => return trouble(format_args!("{lane}: writing step {step}: {error} ({})", error.kind())),
+            Err(error) => {
+                return trouble(format_args!("{lane}: writing step {step}: {error} ({})", error.kind()));
+            }
         }
         if stop.load(Ordering::Acquire) {
             return;

@@ -68,12 +68,12 @@ impl Image {
         let cut = compile(directory.path(), "cut", tool::CUT, &[])?;
         let image = directory.path().join("image");
         std::fs::File::create(&image).and_then(|file| file.set_len(bytes)).map_err(Failure::broken)?;
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image)).map_err(Failure::NotRun)?;
+        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image)).map_err(needs)?;
         let mount = Mount::new(directory.path().join("mount"))?;
         let mut made = Self { mount, image, cut, _directory: directory };
-        made.mount().map_err(Failure::NotRun)?;
+        made.mount().map_err(needs)?;
         // A kernel that refuses to cut the power is found out before anything depends on it.
-        made.cut().map_err(Failure::NotRun)?;
+        made.cut().map_err(needs)?;
         made.recover()?;
         Ok(made)
     }
@@ -110,11 +110,17 @@ impl Small {
         let directory = tempfile::tempdir().map_err(Failure::broken)?;
         let mut mount = Mount::new(directory.path().join("mount"))?;
         let options = format!("size={mebibytes}m");
-        mount.mount(&["-t", "tmpfs", "-o", &options], Path::new("tmpfs")).map_err(Failure::NotRun)?;
+        mount
+            .mount(&["-t", "tmpfs", "-o", &options], Path::new("tmpfs"))
+            .map_err(|error| Failure::NotRun(format!("it needs root for a tmpfs: {error}")))?;
         Ok(Self { mount, _directory: directory })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.mount.at
     }
+}
+
+fn needs(error: String) -> Failure {
+    Failure::NotRun(format!("it needs root, a loop device and mkfs.ext4: {error}"))
 }

@@ -5,10 +5,11 @@ use std::process::Command;
 
 use serde_json::json;
 use storage_core::{
-    Address, Backend, Batch, CollectionName, Error, ErrorKind, HealthStatus, Json, Mutation, Result, Retry, Scan,
+    Address, Backend, Batch, CollectionName, Error, ErrorKind, HealthStatus, Json, Mutation, Result, Retry,
+    Scan,
 };
 
-use super::child::{acknowledge, attempt, report, trouble};
+use super::child::{acknowledge, attempt, ready, report, trouble};
 use super::lane::{Lane, Position};
 use super::ledger::Ledger;
 use super::parent::{Event, Program, Writer};
@@ -54,7 +55,7 @@ struct Fault {
 const FOREVER: u32 = 1_000_000_000;
 
 fn run_syncs(program: &Program) -> Outcome {
-    sweep(program, &[Fault { call: "sync", error: INPUT_OUTPUT, times: FOREVER }], rounds(16, 100), 1)
+    sweep(program, &[Fault { call: "sync", error: INPUT_OUTPUT, times: FOREVER }], rounds(12, 100), 1)
 }
 
 fn run_writes(program: &Program) -> Outcome {
@@ -64,7 +65,7 @@ fn run_writes(program: &Program) -> Outcome {
         Fault { call: "write", error: INPUT_OUTPUT, times: FOREVER },
         Fault { call: "write", error: NO_SPACE, times: FOREVER },
     ];
-    sweep(program, &faults, rounds(12, 100), 5)
+    sweep(program, &faults, rounds(6, 100), 7)
 }
 
 /// Runs a writer for each fault and moment, the moments `stride` calls apart.
@@ -76,11 +77,15 @@ fn sweep(program: &Program, faults: &[Fault], moments: usize, stride: usize) -> 
     let (mut acknowledged, mut opening) = (0, 0);
     for fault in faults {
         for after in (0..moments).map(|moment| moment * stride) {
-            let what = format!("{} error {} after {after} calls, {} times", fault.call, fault.error, fault.times);
+            let what =
+                format!("{} error {} after {after} calls, {} times", fault.call, fault.error, fault.times);
             let path = directory.path().join("store");
             run(Command::new("cp").arg("-r").arg(&seed).arg(&path)).map_err(Failure::Broken)?;
             let mut command = program.command(ROLE, &path)?;
-            command.env("LD_PRELOAD", &library).env("FAULT_CALL", fault.call).env("FAULT_AFTER", after.to_string());
+            command
+                .env("LD_PRELOAD", &library)
+                .env("FAULT_CALL", fault.call)
+                .env("FAULT_AFTER", after.to_string());
             command.env("FAULT_ERROR", fault.error.to_string()).env("FAULT_TIMES", fault.times.to_string());
             let events = Writer::start(command)?.finish()?;
             opening += usize::from(!events.contains(&Event::Ready));
@@ -93,14 +98,19 @@ fn sweep(program: &Program, faults: &[Fault], moments: usize, stride: usize) -> 
     }
     let runs = faults.len() * moments;
     if opening * 2 > runs {
-        return Err(Failure::broken(format!("{opening} of {runs} faults came while the store was being opened")));
+        return Err(Failure::broken(format!(
+            "{opening} of {runs} faults came while the store was being opened"
+        )));
     }
-    Ok(format!("{runs} runs, {opening} of them failed when the store was opened, {acknowledged} acknowledged writes, none lost"))
+    Ok(format!(
+        "{runs} runs, {opening} of them failed when the store was opened, {acknowledged} acknowledged writes, none lost"
+    ))
 }
 
 /// Makes a store with more in it than a small cache holds.
 fn fill(program: &Program, path: &Path) -> Outcome<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::broken)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::broken)?;
     let work = async {
         let backend = program.open(path).await?;
         let puts = (0..BULK).map(|number| Ok(Mutation::put(key(number)?, Json::encode(&value(number))?)));
@@ -122,24 +132,15 @@ fn value(number: u64) -> serde_json::Value {
 /// The writer whose disk fails.
 pub(super) async fn child(backend: &dyn Backend) {
     let found = report(backend).await;
-    // A store may open on a disk that has failed by then, to be read; then the first write is refused already.
-    let opened_well = backend.health().await.is_ok_and(|health| health.status == HealthStatus::Up);
-    if opened_well {
-        super::child::ready();
-    }
-    let Some(error) = until_error(backend, &found).await else {
-        if opened_well {
-            trouble(format_args!("{MOST_STEPS} steps were written, and the fault never came"));
+    let set = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
+    let (syncing, passing) = (set("FAULT_CALL", "sync"), set("FAULT_TIMES", "1"));
+    // The fault may have come, and even passed, while the store was opened, which can then be read.
+    if backend.health().await.is_ok_and(|health| health.status == HealthStatus::Up) {
+        ready();
+        match until_error(backend, &found).await {
+            Some(error) => judge(&error, syncing),
+            None => trouble(format_args!("{MOST_STEPS} steps were written, and the fault never came")),
         }
-        return;
-    };
-    let syncing = std::env::var("FAULT_CALL").is_ok_and(|call| call == "sync");
-    let passing = std::env::var("FAULT_TIMES").is_ok_and(|times| times == "1");
-    if syncing && opened_well && (error.kind(), error.retry()) != (ErrorKind::Unavailable, Retry::IfIdempotent) {
-        trouble(format_args!("a failed sync does not say that the outcome is unknown: {error:?}"));
-    }
-    if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::StorageFull) {
-        trouble(format_args!("a failing disk gives {error:?}"));
     }
     report(backend).await;
     if let Err(problem) = bulk(backend).await {
@@ -152,6 +153,16 @@ pub(super) async fn child(backend: &dyn Backend) {
     }
     // On a disk that fails it is no wonder if this fails too.
     let _ = backend.close().await;
+}
+
+/// What the write that met the fault says.
+fn judge(error: &Error, syncing: bool) {
+    if syncing && (error.kind(), error.retry()) != (ErrorKind::Unavailable, Retry::IfIdempotent) {
+        trouble(format_args!("a failed sync does not say that the outcome is unknown: {error:?}"));
+    }
+    if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::StorageFull) {
+        trouble(format_args!("a failing disk gives {error:?}"));
+    }
 }
 
 async fn until_error(backend: &dyn Backend, lanes: &[(Lane, Position)]) -> Option<Error> {
@@ -190,7 +201,9 @@ async fn bulk(backend: &dyn Backend) -> Result<(), String> {
 async fn refused(backend: &dyn Backend) {
     match probe(backend).await {
         Ok(()) => trouble("a write is taken after a sync failed"),
-        Err(error) if error.kind() != ErrorKind::Unavailable => trouble(format_args!("a later write gives {error:?}")),
+        Err(error) if error.kind() != ErrorKind::Unavailable => {
+            trouble(format_args!("a later write gives {error:?}"))
+        }
         Err(_) => {}
     }
     match backend.health().await {
@@ -208,7 +221,9 @@ async fn recovered(backend: &dyn Backend, lanes: &[(Lane, Position)]) {
         match lane.position(backend).await {
             Ok(position) => match attempt(backend, *lane, position.low + 1).await {
                 Ok(()) => acknowledge(*lane, position.low + 1),
-                Err(error) => trouble(format_args!("{lane}: the fault has passed, and a write gives {error:?}")),
+                Err(error) => {
+                    trouble(format_args!("{lane}: the fault has passed, and a write gives {error:?}"))
+                }
             },
             Err(problem) => trouble(problem),
         }

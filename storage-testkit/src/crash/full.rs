@@ -43,7 +43,9 @@ async fn fill(program: &Program, disk: &Path) -> Outcome {
             std::fs::remove_file(&filler).map_err(Failure::broken)?;
             for _ in 0..20 {
                 let done = write(backend.as_ref(), batches).await;
-                done.map_err(|error| Failure::broken(format!("there is room again, and a write fails: {error:?}")))?;
+                done.map_err(|error| {
+                    Failure::broken(format!("there is room again, and a write fails: {error:?}"))
+                })?;
                 batches += 1;
             }
             check(backend.as_ref(), batches, "after room was made").await?;
@@ -83,8 +85,13 @@ async fn until_full(backend: &dyn Backend, batches: &mut u64, when: &str) -> Out
 }
 
 async fn write(backend: &dyn Backend, number: u64) -> Result<()> {
-    let puts = (0..BATCH).map(|part| Ok(Mutation::put(key(number, part)?, Json::encode(&value(number, part))?)));
-    backend.write(&Batch::atomic(puts.collect::<Result<_>>()?)).await?.into_iter().try_for_each(|result| result.map(drop))
+    let puts =
+        (0..BATCH).map(|part| Ok(Mutation::put(key(number, part)?, Json::encode(&value(number, part))?)));
+    backend
+        .write(&Batch::atomic(puts.collect::<Result<_>>()?))
+        .await?
+        .into_iter()
+        .try_for_each(|result| result.map(drop))
 }
 
 fn key(number: u64, part: u64) -> Result<Address> {
@@ -103,7 +110,9 @@ async fn check(backend: &dyn Backend, batches: u64, when: &str) -> Outcome<()> {
         let found = backend.get(&keys).await.map_err(broken)?;
         let there = found.iter().flatten().count() as u64;
         if there != BATCH && (there > 0 || number < batches) {
-            return Err(Failure::broken(format!("{when}: of batch {number} of {batches} there are {there} records")));
+            return Err(Failure::broken(format!(
+                "{when}: of batch {number} of {batches} there are {there} records"
+            )));
         }
         for (record, part) in found.iter().flatten().zip(0..) {
             let tree = record.value.as_json().map(Json::tree).transpose().map_err(broken)?;
@@ -117,7 +126,11 @@ async fn check(backend: &dyn Backend, batches: u64, when: &str) -> Outcome<()> {
 
 async fn verify(backend: &dyn Backend) -> Outcome<()> {
     let report = backend.maintain(Maintenance::Verify).await.map_err(Failure::broken)?;
-    if report.problems.is_empty() { Ok(()) } else { Err(Failure::broken(format!("verify: {:?}", report.problems))) }
+    if report.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::broken(format!("verify: {:?}", report.problems)))
+    }
 }
 
 /// Takes up to so many bytes of the disk, or what is left of it.

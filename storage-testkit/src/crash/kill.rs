@@ -46,12 +46,18 @@ fn kill_often(program: &Program, directory: &Path) -> Outcome {
         ledger.hold(&writer.kill()?, None, format_args!("{}: up to kill {round}", path.display()))?;
         acknowledged += ledger.acknowledged - counted;
         if (round + 1) % FRESH == 0 || round + 1 == rounds {
-            ledger.hold(&program.finish(&path)?, None, format_args!("{}: after kill {round}", path.display()))?;
+            ledger.hold(
+                &program.finish(&path)?,
+                None,
+                format_args!("{}: after kill {round}", path.display()),
+            )?;
         }
     }
     // Fewer would mean that next to nothing was tried.
     if acknowledged < 10 * rounds as u64 {
-        return Err(Failure::broken(format!("only {acknowledged} writes were acknowledged in {rounds} rounds")));
+        return Err(Failure::broken(format!(
+            "only {acknowledged} writes were acknowledged in {rounds} rounds"
+        )));
     }
     Ok(format!("{rounds} kills, {acknowledged} acknowledged writes, none lost"))
 }

@@ -8,7 +8,8 @@ use std::fmt;
 
 use serde_json::{Value as Tree, json};
 use storage_core::{
-    Address, AtomicScope, Backend, Batch, Capabilities, Feature, Json, ListRange, Mutation, Record, Result, Value,
+    Address, AtomicScope, Backend, Batch, Capabilities, Feature, Json, ListRange, Mutation, Record, Result,
+    Value,
 };
 
 /// Overwrites go round this many keys.
@@ -51,7 +52,8 @@ pub(super) struct Position {
 
 /// The lanes for a backend of these capabilities.
 pub(super) fn lanes(capabilities: &Capabilities) -> Vec<Lane> {
-    let scope = if capabilities.has(Feature::Atomic) { capabilities.atomic_scope } else { AtomicScope::Record };
+    let scope =
+        if capabilities.has(Feature::Atomic) { capabilities.atomic_scope } else { AtomicScope::Record };
     let several = |kind, count: u64| (0..count).map(move |number| Lane { kind, number, scope });
     let mut lanes: Vec<Lane> = several(Kind::Put, 3).chain(several(Kind::Independent, 1)).collect();
     if scope != AtomicScope::Record {
@@ -85,7 +87,9 @@ impl Lane {
     /// The write that is step `step`; the first is 1.
     pub(super) fn batch(&self, step: u64) -> Result<Batch> {
         match self.kind {
-            Kind::Put if deletes(step) => Ok(Batch::independent(vec![Mutation::delete(self.key("main", step % PUT_KEYS)?)])),
+            Kind::Put if deletes(step) => {
+                Ok(Batch::independent(vec![Mutation::delete(self.key("main", step % PUT_KEYS)?)]))
+            }
             Kind::Put => Ok(Batch::independent(vec![self.put(self.key("main", step % PUT_KEYS)?, step)?])),
             Kind::Independent => {
                 let puts = (0..BATCH_KEYS).map(|slot| self.put(self.key("main", slot)?, step));
@@ -217,7 +221,11 @@ impl Lane {
         for (item, at) in items.iter().zip(0u64..) {
             let wanted = self.item(start + 1 + at / 2, at % 2).map_err(text)?;
             if item.tree().map_err(text)? != wanted.tree().map_err(text)? {
-                return Err(format!("item {at} of its list is {}, and should be {}", item.as_str(), wanted.as_str()));
+                return Err(format!(
+                    "item {at} of its list is {}, and should be {}",
+                    item.as_str(),
+                    wanted.as_str()
+                ));
             }
         }
         if items.len() % 2 == 1 {
@@ -227,14 +235,20 @@ impl Lane {
     }
 
     /// The steps that wrote these records, whose values must be whole.
-    async fn steps(&self, backend: &dyn Backend, keys: impl IntoIterator<Item = Result<Address>>) -> Found<Vec<Option<u64>>> {
+    async fn steps(
+        &self,
+        backend: &dyn Backend,
+        keys: impl IntoIterator<Item = Result<Address>>,
+    ) -> Found<Vec<Option<u64>>> {
         let keys = keys.into_iter().collect::<Result<Vec<_>>>().map_err(text)?;
         let records = backend.get(&keys).await.map_err(text)?;
         records.iter().map(|record| record.as_ref().map(|record| self.step(record)).transpose()).collect()
     }
 
     fn step(&self, record: &Record) -> Found<u64> {
-        let Value::Json(json) = &record.value else { return Err(format!("{} is {}", record.address, record.value.kind())) };
+        let Value::Json(json) = &record.value else {
+            return Err(format!("{} is {}", record.address, record.value.kind()));
+        };
         let tree = json.tree().map_err(text)?;
         let step = tree["step"].as_u64().ok_or_else(|| format!("{} has no step", record.address))?;
         if tree != self.value(record.address.key.as_str(), step) {
@@ -264,7 +278,9 @@ async fn counters(backend: &dyn Backend) -> Found<std::collections::BTreeMap<Str
     let records = backend.get(&[hot().map_err(text)?]).await.map_err(text)?;
     match records.into_iter().next().flatten().map(|record| record.value) {
         None => Ok(Default::default()),
-        Some(Value::Counters(fields)) => Ok(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect()),
+        Some(Value::Counters(fields)) => {
+            Ok(fields.into_iter().map(|(name, value)| (name.to_string(), value)).collect())
+        }
         Some(other) => Err(format!("the counters are {}", other.kind())),
     }
 }
@@ -279,5 +295,9 @@ pub(super) async fn shared_counter(backend: &dyn Backend) -> Found<()> {
     let mut fields = counters(backend).await?;
     let all = fields.remove("all").unwrap_or(0);
     let sum: i64 = fields.values().sum();
-    if all == sum { Ok(()) } else { Err(format!("the shared counter is {all}, and its parts add up to {sum}")) }
+    if all == sum {
+        Ok(())
+    } else {
+        Err(format!("the shared counter is {all}, and its parts add up to {sum}"))
+    }
 }

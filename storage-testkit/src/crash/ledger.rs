@@ -68,13 +68,22 @@ impl Ledger {
         // What has been read once after opening must be there the next time.
         *known = Known { must: low, may: may.max(low + 1) };
         if low < must {
-            return Some(Problem::Lost(format!("{lane}: step {must} was acknowledged, and the store holds step {low}")));
+            return Some(Problem::Lost(format!(
+                "{lane}: step {must} was acknowledged, and the store holds step {low}"
+            )));
         }
-        (high > may).then(|| Problem::Damaged(format!("{lane}: the store holds step {high}, and {may} was the last sent")))
+        (high > may).then(|| {
+            Problem::Damaged(format!("{lane}: the store holds step {high}, and {may} was the last sent"))
+        })
     }
 
     /// [`read`](Self::read) where any problem fails the test.
-    pub(super) fn hold(&mut self, events: &[Event], cut: Option<u64>, when: impl fmt::Display) -> Outcome<()> {
+    pub(super) fn hold(
+        &mut self,
+        events: &[Event],
+        cut: Option<u64>,
+        when: impl fmt::Display,
+    ) -> Outcome<()> {
         let problems = self.read(events, cut);
         if problems.is_empty() {
             return Ok(());
@@ -98,9 +107,15 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_must_be_found_and_nothing_that_was_not_sent() {
-        for (step, lost, damaged) in [(6, true, false), (7, false, false), (8, false, false), (9, false, true)] {
+        for (step, lost, damaged) in
+            [(6, true, false), (7, false, false), (8, false, false), (9, false, true)]
+        {
             let mut ledger = Ledger::default();
-            assert!(ledger.read(&[found(0, 0), Event::Ready, acknowledged(6, 1), acknowledged(7, 2)], None).is_empty());
+            assert!(
+                ledger
+                    .read(&[found(0, 0), Event::Ready, acknowledged(6, 1), acknowledged(7, 2)], None)
+                    .is_empty()
+            );
             assert_eq!(ledger.acknowledged, 2);
             let problems = ledger.read(&[found(step, step)], None);
             assert_eq!(matches!(problems[..], [Problem::Lost(_)]), lost, "{step}: {problems:?}");
@@ -110,7 +125,12 @@ mod tests {
 
     #[test]
     fn only_what_was_acknowledged_before_the_cut_counts() {
-        let said = [found(0, 0), acknowledged(1, 10), acknowledged(2, 20), Event::Trouble { at: 30, what: "EIO".into() }];
+        let said = [
+            found(0, 0),
+            acknowledged(1, 10),
+            acknowledged(2, 20),
+            Event::Trouble { at: 30, what: "EIO".into() },
+        ];
         for (low, lost) in [(0, true), (1, false), (2, false), (3, false)] {
             let mut ledger = Ledger::default();
             assert!(ledger.read(&said, Some(15)).is_empty());

@@ -1,7 +1,7 @@
 //! The crash tester: kills, power cuts, full disks and failing disks under a writing program.
 //!
 //! A test program of its own (`harness = false` in `Cargo.toml`) starts itself anew as the *writer*: a child
-//! that opens the store and writes without pause in several [lanes](lane), printing a line for each write that
+//! that opens the store and writes without pause in several lanes, printing a line for each write that
 //! was acknowledged. The parent ends the child, or the disk under it, starts the next child on the same store,
 //! and holds what that one finds against what had been acknowledged.
 //!
@@ -39,7 +39,7 @@ mod tool;
 pub use fault::{failing_syncs, failing_writes};
 pub use full::full_disk;
 pub use kill::kills;
-pub use power::{power_cuts, power_cuts_unsynced};
+pub use power::{power_cuts, power_cuts_eventual, power_cuts_unsynced};
 
 use parent::Program;
 
@@ -81,7 +81,8 @@ pub fn main(descriptor: &'static dyn TypeDescriptor, tests: impl IntoIterator<It
     if let Ok(role) = env::var(parent::ROLE) {
         return child::main(descriptor, &role);
     }
-    let trials = tests.into_iter().map(|test| Trial::ignorable_test(test.name, move || run(descriptor, &test)));
+    let trials =
+        tests.into_iter().map(|test| Trial::ignorable_test(test.name, move || run(descriptor, &test)));
     let mut arguments = Arguments::from_args();
     // The tests time what they do to each other's disks and processes.
     arguments.test_threads.get_or_insert(1);

@@ -36,6 +36,15 @@ pub(super) enum Event {
     End,
 }
 
+impl Event {
+    /// Makes an acknowledgement one that promised nothing.
+    pub(super) fn after_the_cut(&mut self) {
+        if let Self::Acknowledged { at, .. } = self {
+            *at = u64::MAX;
+        }
+    }
+}
+
 impl Program {
     pub(super) fn new(descriptor: &'static dyn TypeDescriptor, url: &'static str) -> Self {
         Self { descriptor, url }
@@ -101,7 +110,8 @@ impl Writer {
             let mut line = String::new();
             // A line without its end was cut off, and is none.
             while output.read_line(&mut line).is_ok_and(|read| read > 0) && line.ends_with('\n') {
-                let event = parse(line.trim_end()).unwrap_or_else(|| Event::Trouble { at: 0, what: line.clone() });
+                let event =
+                    parse(line.trim_end()).unwrap_or_else(|| Event::Trouble { at: 0, what: line.clone() });
                 if sender.send(event).is_err() {
                     break;
                 }
@@ -183,7 +193,8 @@ fn parse(line: &str) -> Option<Event> {
         return Some(Event::Trouble { at: at.parse().ok()?, what: what.to_owned() });
     }
     let mut words = rest.split(' ');
-    let (lane, first, second) = (words.next()?.to_owned(), words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let (lane, first, second) =
+        (words.next()?.to_owned(), words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     match mark {
         "=" => Some(Event::Found { lane, low: first, high: second }),
         "+" => Some(Event::Acknowledged { lane, step: first, at: second }),

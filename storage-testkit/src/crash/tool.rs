@@ -14,7 +14,8 @@ pub(super) const FAULT: &str = include_str!("fault.c");
 pub(super) fn compile(directory: &Path, name: &str, source: &str, flags: &[&str]) -> Outcome<PathBuf> {
     let (code, made) = (directory.join(format!("{name}.c")), directory.join(name));
     std::fs::write(&code, source).map_err(Failure::broken)?;
-    run(Command::new("cc").args(["-O1", "-Wall"]).args(flags).arg("-o").arg(&made).arg(&code)).map_err(Failure::NotRun)?;
+    run(Command::new("cc").args(["-O1", "-Wall"]).args(flags).arg("-o").arg(&made).arg(&code))
+        .map_err(Failure::NotRun)?;
     Ok(made)
 }
 
