@@ -41,7 +41,12 @@ pub struct Outcome {
 /// [`PreconditionFailed`](ErrorKind::PreconditionFailed), [`NotFound`](ErrorKind::NotFound),
 /// [`TypeMismatch`](ErrorKind::TypeMismatch) or [`OutOfRange`](ErrorKind::OutOfRange); then nothing is to be
 /// stored.
-pub fn apply(mutation: &Mutation, current: Option<&Record>, now: Timestamp, version: Version) -> Result<Outcome> {
+pub fn apply(
+    mutation: &Mutation,
+    current: Option<&Record>,
+    now: Timestamp,
+    version: Version,
+) -> Result<Outcome> {
     let leftover = current.is_some();
     let current = current.filter(|record| !record.is_expired(now));
     if let Some(precondition) = &mutation.precondition
@@ -61,7 +66,10 @@ pub fn apply(mutation: &Mutation, current: Option<&Record>, now: Timestamp, vers
         Change::Delete => Ok(step.remove(Effect::Deleted { existed: current.is_some() })),
         Change::Touch { expires_at } => {
             let Some(record) = current else {
-                return Err(Error::new(ErrorKind::NotFound, format!("{} is not there to touch", mutation.address)));
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("{} is not there to touch", mutation.address),
+                ));
             };
             let record = step.record(record.value.clone(), *expires_at);
             if record.is_expired(now) {
@@ -109,7 +117,11 @@ impl Step<'_> {
         Outcome { next, written: Written { version: None, effect } }
     }
 
-    fn increment(&self, deltas: &BTreeMap<SmolStr, i64>, initial_expiry: Option<Timestamp>) -> Result<Outcome> {
+    fn increment(
+        &self,
+        deltas: &BTreeMap<SmolStr, i64>,
+        initial_expiry: Option<Timestamp>,
+    ) -> Result<Outcome> {
         let mut fields = match self.current.map(|record| &record.value) {
             None => BTreeMap::new(),
             Some(Value::Counters(fields)) => fields.clone(),
@@ -164,7 +176,10 @@ fn precondition_failed(mutation: &Mutation, current: Option<&Record>) -> Error {
     let message = match (&mutation.precondition, current) {
         (Some(Precondition::Absent), _) => format!("{address} exists already"),
         (Some(Precondition::Version(version)), Some(record)) => {
-            format!("{address} has version {}, not {version}: it was changed since it was read", record.version)
+            format!(
+                "{address} has version {}, not {version}: it was changed since it was read",
+                record.version
+            )
         }
         _ => format!("{address} does not exist"),
     };
@@ -184,7 +199,11 @@ pub fn check_unique(path: &crate::Path, record: &Record, other: &Record, now: Ti
     let (mine, theirs) = (mine.tree()?, theirs.tree()?);
     let scalar = |tree: &&serde_json::Value| !(tree.is_array() || tree.is_object());
     let theirs = path.candidates(&theirs);
-    let clash = path.candidates(&mine).into_iter().filter(scalar).any(|a| theirs.iter().any(|b| crate::json_eq(a, b)));
+    let clash = path
+        .candidates(&mine)
+        .into_iter()
+        .filter(scalar)
+        .any(|a| theirs.iter().any(|b| crate::json_eq(a, b)));
     if !clash {
         return Ok(());
     }

@@ -10,9 +10,9 @@ use std::time::Instant;
 use async_trait::async_trait;
 use serde_json::json;
 use storage_core::{
-    Address, AtomicScope, Backend, BackendInfo, Batch, Capabilities, ChangeEvent, Changes, CollectionName, Count, Error,
-    ErrorKind, Feature, Health, HealthStatus, IndexSpec, Key, ListItems, ListRange, Maintenance, MaintenanceReport, Page,
-    Path, Query, Record, Result, Scan, Stats, Timestamp, Written,
+    Address, AtomicScope, Backend, BackendInfo, Batch, Capabilities, ChangeEvent, Changes, CollectionName,
+    Count, Error, ErrorKind, Feature, Health, HealthStatus, IndexSpec, Key, ListItems, ListRange,
+    Maintenance, MaintenanceReport, Page, Path, Query, Record, Result, Scan, Stats, Timestamp, Written,
 };
 
 use crate::client::{Client, Job, Shared, closed};
@@ -71,7 +71,9 @@ impl FileBackend {
         let thread = std::thread::Builder::new()
             .name("storage-file".into())
             .spawn(move || committer.run(&jobs))
-            .map_err(|error| Error::new(ErrorKind::Unavailable, format!("no thread for the store: {error}")))?;
+            .map_err(|error| {
+                Error::new(ErrorKind::Unavailable, format!("no thread for the store: {error}"))
+            })?;
         Ok(Self {
             info,
             client: Some(Client::new(shared, sender)),
@@ -82,7 +84,9 @@ impl FileBackend {
     }
 
     pub(crate) fn capabilities() -> Capabilities {
-        let native = Feature::ALL.into_iter().filter(|feature| !matches!(feature, Feature::Changes | Feature::Analyse));
+        let native = Feature::ALL
+            .into_iter()
+            .filter(|feature| !matches!(feature, Feature::Changes | Feature::Analyse));
         let mut capabilities = Capabilities::none().native(native);
         capabilities.atomic_scope = AtomicScope::Store;
         capabilities
@@ -203,7 +207,9 @@ impl Backend for FileBackend {
     }
 
     async fn list_indexes(&self, collection: &CollectionName) -> Result<Vec<IndexSpec>> {
-        self.client()?.read(|snapshot| Ok(snapshot.indexes.of(collection).map(|index| index.spec.clone()).collect())).await
+        self.client()?
+            .read(|snapshot| Ok(snapshot.indexes.of(collection).map(|index| index.spec.clone()).collect()))
+            .await
     }
 
     async fn drop_index(&self, collection: &CollectionName, path: &Path) -> Result<bool> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
-use storage_core::{Batch, CollectionName, Error, ErrorKind, IndexSpec, MaintenanceReport, Path, Result, Written};
+use storage_core::{
+    Batch, CollectionName, Error, ErrorKind, IndexSpec, MaintenanceReport, Path, Result, Written,
+};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::error::contain;
@@ -79,7 +81,10 @@ impl Shared {
     /// Adds the path of the file to errors that are about it.
     pub(crate) fn named(&self, error: Error) -> Error {
         match error.kind() {
-            ErrorKind::Corrupt | ErrorKind::StorageFull | ErrorKind::Unavailable | ErrorKind::PermissionDenied => {
+            ErrorKind::Corrupt
+            | ErrorKind::StorageFull
+            | ErrorKind::Unavailable
+            | ErrorKind::PermissionDenied => {
                 let message = format!("{}: {}", self.file.display(), error.message());
                 let named = Error::new(error.kind(), message).with_retry(error.retry());
                 match error.failed_mutation() {
@@ -117,7 +122,8 @@ impl Client {
     ) -> Result<T> {
         let snapshot = self.snapshot().await?;
         let work = tokio::task::spawn_blocking(move || contain(|| read(&snapshot)).flatten());
-        let done = work.await.map_err(|error| Error::new(ErrorKind::Internal, format!("reading: {error}")))?;
+        let done =
+            work.await.map_err(|error| Error::new(ErrorKind::Internal, format!("reading: {error}")))?;
         done.map_err(|error| self.failed(error))
     }
 

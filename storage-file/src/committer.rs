@@ -6,7 +6,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use redb::{Database, ReadableDatabase, ReadableTable};
-use storage_core::{Batch, CollectionName, Error, ErrorKind, IndexSpec, MaintenanceReport, Path, Result, Retry, Written};
+use storage_core::{
+    Batch, CollectionName, Error, ErrorKind, IndexSpec, MaintenanceReport, Path, Result, Retry, Written,
+};
 
 use crate::client::{Job, Reply, Shared};
 use crate::config::{Durability, FileConfig};
@@ -112,7 +114,8 @@ impl Committer {
 
     fn commit(&mut self, group: Vec<WriteJob>) {
         let (batches, replies): (Vec<Batch>, Vec<_>) = group.into_iter().unzip();
-        let done = self.transact(|writer| batches.iter().map(|batch| writer.write(batch)).collect::<Attempt<Vec<_>>>());
+        let done = self
+            .transact(|writer| batches.iter().map(|batch| writer.write(batch)).collect::<Attempt<Vec<_>>>());
         match done {
             Ok(results) => {
                 for (reply, result) in replies.into_iter().zip(results) {
@@ -187,7 +190,9 @@ impl Committer {
             }
             (None, Err(Failure::Own(error))) => return Err(error),
             // Damaged pages: opening anew would not mend them.
-            (None, Err(Failure::Engine(error))) if error.kind() == ErrorKind::Corrupt => Fault { error, passing: false },
+            (None, Err(Failure::Engine(error))) if error.kind() == ErrorKind::Corrupt => {
+                Fault { error, passing: false }
+            }
             // The engine answers nothing more after an error of the disk.
             (None, Err(Failure::Engine(error))) => Fault { error, passing: true },
         };
@@ -222,9 +227,11 @@ impl Committer {
 
     /// Makes reading possible again after an error of the disk, which the engine remembers.
     fn revive_reading(&mut self) {
-        let works = self.shared.snapshot.load_full().is_some_and(|snapshot| {
-            contain(|| snapshot.collections()).flatten().is_ok_and(|_| true)
-        });
+        let works = self
+            .shared
+            .snapshot
+            .load_full()
+            .is_some_and(|snapshot| contain(|| snapshot.collections()).flatten().is_ok_and(|_| true));
         if !works && self.disk.trouble().is_none() {
             let _ = self.reopen();
         }
@@ -257,7 +264,9 @@ impl Committer {
 
     fn publish(&mut self) -> Result<()> {
         let Some(database) = &self.database else { return Err(reopening()) };
-        let read = contain(|| Snapshot::new(database.begin_read().map_err(engine)?, Arc::clone(&self.indexes))).flatten()?;
+        let read =
+            contain(|| Snapshot::new(database.begin_read().map_err(engine)?, Arc::clone(&self.indexes)))
+                .flatten()?;
         self.shared.publish(read);
         Ok(())
     }
@@ -270,19 +279,21 @@ impl Committer {
 
     /// What is due by the clock.
     fn chores(&mut self) {
-        if self.dirty.is_some_and(|since| since.elapsed() >= self.config.flush_interval) {
-            if let Err(error) = self.flush() {
-                tracing::error!(%error, "flushing the store failed");
-            }
+        if self.dirty.is_some_and(|since| since.elapsed() >= self.config.flush_interval)
+            && let Err(error) = self.flush()
+        {
+            tracing::error!(%error, "flushing the store failed");
         }
         if self.next_sweep.is_some_and(|at| at <= Instant::now()) {
-            let swept = if self.fault.is_none() { self.transact(|writer| writer.sweep(CHUNK)) } else { Ok(0) };
+            let swept =
+                if self.fault.is_none() { self.transact(|writer| writer.sweep(CHUNK)) } else { Ok(0) };
             if let Err(error) = &swept {
                 tracing::warn!(%error, "sweeping expired records failed");
             }
             // If there was a full chunk there may be more; writers get their turn first.
             let full = swept.is_ok_and(|removed| removed as usize == CHUNK);
-            self.next_sweep = Some(Instant::now() + if full { Duration::ZERO } else { self.config.sweep_interval });
+            self.next_sweep =
+                Some(Instant::now() + if full { Duration::ZERO } else { self.config.sweep_interval });
         }
     }
 
@@ -307,7 +318,10 @@ impl Committer {
                 return Ok(false);
             }
             let kind = if there.spec.unique { "unique" } else { "not unique" };
-            let message = format!("the index {} of {} is there and is {kind}: drop it first", spec.path, spec.collection);
+            let message = format!(
+                "the index {} of {} is there and is {kind}: drop it first",
+                spec.path, spec.collection
+            );
             return Err(Error::new(ErrorKind::Conflict, message).with_retry(Retry::Never));
         }
         let key = schema::scan_key(&spec.collection, spec.path.as_str());
@@ -317,7 +331,8 @@ impl Committer {
             meta.insert(META_INDEX, id).map_err(fatal)?;
             drop(meta);
             let internal = |text: String| Failure::Own(Error::new(ErrorKind::Internal, text));
-            let id = u32::try_from(id).map_err(|_| internal("the store has run out of index numbers".into()))?;
+            let id =
+                u32::try_from(id).map_err(|_| internal("the store has run out of index numbers".into()))?;
             let stored = rmp_serde::to_vec(&StoredIndex { id, unique: spec.unique });
             let stored = stored.map_err(|error| internal(format!("index: {error}")))?;
             let index = Index { spec, id };

@@ -128,7 +128,8 @@ impl FileConfig {
     }
 
     pub(crate) fn schema() -> Tree {
-        let duration = |default: &str, about: &str| json!({"type": "string", "default": default, "description": about});
+        let duration =
+            |default: &str, about: &str| json!({"type": "string", "default": default, "description": about});
         json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "type": "object",
@@ -164,7 +165,8 @@ mod human {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text)
-            .map_err(|error| D::Error::custom(format!("{text:?} is no duration such as 200ms or 1m: {error}")))
+        humantime::parse_duration(&text).map_err(|error| {
+            D::Error::custom(format!("{text:?} is no duration such as 200ms or 1m: {error}"))
+        })
     }
 }

@@ -108,7 +108,8 @@ impl StorageBackend for Disk {
         for (at, data) in &self.withheld().writes {
             let (from, to) = (offset.max(*at), (offset + out.len() as u64).min(at + data.len() as u64));
             if from < to {
-                let (target, source) = ((from - offset) as usize..(to - offset) as usize, (from - at) as usize);
+                let (target, source) =
+                    ((from - offset) as usize..(to - offset) as usize, (from - at) as usize);
                 let length = target.len();
                 out[target].copy_from_slice(&data[source..source + length]);
             }

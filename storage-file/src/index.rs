@@ -44,7 +44,8 @@ impl Catalog {
 impl Index {
     /// The keys of the entries of a record, without duplicates.
     pub(crate) fn entries(&self, record: &Record) -> Result<Vec<Vec<u8>>> {
-        let mut keys: Vec<Vec<u8>> = self.scalars(record)?.iter().map(|s| self.entry(s, &record.address)).collect();
+        let mut keys: Vec<Vec<u8>> =
+            self.scalars(record)?.iter().map(|s| self.entry(s, &record.address)).collect();
         keys.sort_unstable();
         keys.dedup();
         Ok(keys)
@@ -92,9 +93,10 @@ impl Index {
             Test::Gt(value) | Test::Gte(value) => {
                 Some(vec![KeyRange { from: self.scalar(value)?, to: self.type_end(value) }])
             }
-            Test::Lt(value) | Test::Lte(value) => {
-                Some(vec![KeyRange { from: self.type_start(value), to: KeyRange::prefix(self.scalar(value)?).to }])
-            }
+            Test::Lt(value) | Test::Lte(value) => Some(vec![KeyRange {
+                from: self.type_start(value),
+                to: KeyRange::prefix(self.scalar(value)?).to,
+            }]),
             Test::Prefix(text) => {
                 let mut key = self.id.to_be_bytes().to_vec();
                 push_text(&mut key, text);
@@ -179,7 +181,9 @@ pub(crate) fn damaged(index: &Index) -> Error {
     let IndexSpec { collection, path, .. } = &index.spec;
     Error::new(
         ErrorKind::Corrupt,
-        format!("the index {path} of {collection} is damaged: drop it and add it again, and verify the store"),
+        format!(
+            "the index {path} of {collection} is damaged: drop it and add it again, and verify the store"
+        ),
     )
 }
 
@@ -219,8 +223,21 @@ mod tests {
     #[test]
     fn scalars_order_as_values() {
         let values = [
-            json!(null), json!(false), json!(true), json!(-1e300), json!(-2), json!(-0.5), json!(0), json!(3),
-            json!(18446744073709551615u64), json!(""), json!("\0"), json!("a"), json!("a\0b"), json!("ab"), json!("é"),
+            json!(null),
+            json!(false),
+            json!(true),
+            json!(-1e300),
+            json!(-2),
+            json!(-0.5),
+            json!(0),
+            json!(3),
+            json!(18446744073709551615u64),
+            json!(""),
+            json!("\0"),
+            json!("a"),
+            json!("a\0b"),
+            json!("ab"),
+            json!("é"),
         ];
         let keys: Vec<_> = values.iter().map(|value| index().scalar(value).unwrap()).collect();
         assert!(keys.is_sorted(), "{keys:?}");

@@ -13,7 +13,9 @@ use crate::convert;
 use crate::disk::{Disk, DiskState, Trouble};
 use crate::error::{contain, engine, system};
 use crate::index::{Catalog, Index, StoredIndex};
-use crate::schema::{self, ENTRIES, EXPIRY, FILE_NAME, FORMAT, INDEXES, ITEMS, META, META_FORMAT, META_SEQUENCE, RECORDS};
+use crate::schema::{
+    self, ENTRIES, EXPIRY, FILE_NAME, FORMAT, INDEXES, ITEMS, META, META_FORMAT, META_SEQUENCE, RECORDS,
+};
 use crate::writer::Sequence;
 
 /// Files up to this size are checked whole on opening, under [`CheckOnOpen::Auto`].
@@ -47,7 +49,8 @@ pub(crate) fn open(config: &FileConfig, skip_sync: bool) -> Result<Opened> {
     let opened = contain(|| {
         check_format(&database)?;
         let small = fs::metadata(&path).is_ok_and(|file| file.len() <= AUTO_CHECK_BYTES);
-        if config.check_on_open == CheckOnOpen::Always || (config.check_on_open == CheckOnOpen::Auto && small) {
+        if config.check_on_open == CheckOnOpen::Always || (config.check_on_open == CheckOnOpen::Auto && small)
+        {
             check_pages(&mut database)?;
         }
         Ok((load_indexes(&database)?, load_sequence(&database)?))
@@ -118,17 +121,24 @@ fn make_directory(path: &Path) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path).map_err(failed)?;
-    sync_directory(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))).map_err(failed)
+    sync_directory(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+        .map_err(failed)
 }
 
 /// Makes a new file under another name and gives it its own only when it is complete, so that an empty or
 /// half-made file is never taken for a store, nor a store that was cut short for a new one.
 fn create(config: &FileConfig, path: &Path) -> Result<()> {
     let temporary = config.path.join(format!("{FILE_NAME}.{}.new", std::process::id()));
-    let made = options().create(true).truncate(true).open(&temporary).map_err(|error| system(&error, &shown(&temporary)));
+    let made = options()
+        .create(true)
+        .truncate(true)
+        .open(&temporary)
+        .map_err(|error| system(&error, &shown(&temporary)));
     let disk = DiskState::new(false);
     let made = made.and_then(|file| {
-        contain(|| initialise(build(config, file, Arc::clone(&disk))?)).flatten().map_err(|error| at(path, error))
+        contain(|| initialise(build(config, file, Arc::clone(&disk))?))
+            .flatten()
+            .map_err(|error| at(path, error))
     });
     let made = made.and(check_disk(&disk, path));
     let linked = made.and_then(|()| match fs::hard_link(&temporary, path) {
@@ -176,7 +186,9 @@ fn remove_leftovers(directory: &Path) {
 fn check_format(database: &Database) -> Result<()> {
     let read = database.begin_read().map_err(engine)?;
     let meta = read.open_table(META).map_err(|error| match error {
-        redb::TableError::TableDoesNotExist(_) => Error::new(ErrorKind::Corrupt, "the file is no store of this software"),
+        redb::TableError::TableDoesNotExist(_) => {
+            Error::new(ErrorKind::Corrupt, "the file is no store of this software")
+        }
         error => engine(error),
     })?;
     match meta.get(META_FORMAT).map_err(engine)?.map(|format| format.value()) {
@@ -227,7 +239,9 @@ fn load_sequence(database: &Database) -> Result<Sequence> {
     let read = database.begin_read().map_err(engine)?;
     let meta = read.open_table(META).map_err(engine)?;
     let ceiling = meta.get(META_SEQUENCE).map_err(engine)?.map(|ceiling| ceiling.value());
-    ceiling.map(Sequence::after).ok_or_else(|| Error::new(ErrorKind::Corrupt, "the store has lost its sequence number"))
+    ceiling
+        .map(Sequence::after)
+        .ok_or_else(|| Error::new(ErrorKind::Corrupt, "the store has lost its sequence number"))
 }
 
 fn at(path: &Path, error: Error) -> Error {

@@ -17,7 +17,9 @@ impl Snapshot {
     pub(crate) fn query(&self, query: &Query) -> Result<Page<Record>> {
         let mut selection = Selection::new(query)?;
         let after = selection.resume_after().cloned();
-        self.matching(&query.collection, Some(&query.filter), after.as_ref(), |record| selection.offer(record))?;
+        self.matching(&query.collection, Some(&query.filter), after.as_ref(), |record| {
+            selection.offer(record)
+        })?;
         selection.finish()
     }
 
@@ -62,7 +64,11 @@ impl Snapshot {
     }
 
     /// The keys, in order, of a superset of the matching records, if some index finds few enough.
-    fn by_index(&self, collection: &storage_core::CollectionName, filter: &Filter) -> Result<Option<Vec<Key>>> {
+    fn by_index(
+        &self,
+        collection: &storage_core::CollectionName,
+        filter: &Filter,
+    ) -> Result<Option<Vec<Key>>> {
         let mut best: Option<Vec<Key>> = None;
         for (index, ranges) in self.usable(collection, filter) {
             let most = best.as_ref().map_or(MOST_FOUND, Vec::len);

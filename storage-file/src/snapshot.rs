@@ -97,7 +97,8 @@ impl Snapshot {
     }
 
     fn page<T>(&self, scan: &Scan, read: impl Fn(&[u8], &[u8]) -> Result<(T, usize)>) -> Result<Page<T>> {
-        let after: Option<Key> = scan.after.as_ref().map(|cursor| cursor.open(&scan.identity())).transpose()?;
+        let after: Option<Key> =
+            scan.after.as_ref().map(|cursor| cursor.open(&scan.identity())).transpose()?;
         let (mut items, mut bytes, mut last, mut more) = (Vec::new(), 0, Vec::new(), false);
         self.walk(&scan.collection, &scan.prefix, after.as_ref(), |key, value| {
             more = items.len() == scan.limit as usize || bytes > PAGE_BYTES;
@@ -135,7 +136,8 @@ impl Snapshot {
         let (from, to) = (schema::item_key(stored.list, range.start), schema::item_key(stored.list, end));
         let table = self.transaction.open_table(ITEMS).map_err(engine)?;
         let (mut items, mut bytes) = (Vec::new(), 0);
-        for (entry, position) in table.range::<&[u8]>(from.as_slice()..to.as_slice()).map_err(engine)?.zip(range.start..)
+        for (entry, position) in
+            table.range::<&[u8]>(from.as_slice()..to.as_slice()).map_err(engine)?.zip(range.start..)
         {
             let (key, value) = entry.map_err(engine)?;
             if key.value() != schema::item_key(stored.list, position) {

@@ -37,7 +37,11 @@ impl Snapshot {
                 findings.add(error.message().to_owned());
             }
         }
-        MaintenanceReport { examined: findings.examined, problems: findings.problems, ..MaintenanceReport::default() }
+        MaintenanceReport {
+            examined: findings.examined,
+            problems: findings.problems,
+            ..MaintenanceReport::default()
+        }
     }
 
     /// Every record decodes, keys ascend, and what other tables must say of it they say.
@@ -62,9 +66,24 @@ impl Snapshot {
                 Err(error) => findings.add(error.message().to_owned()),
             }
         }
-        self.verify_total("list items", items, self.transaction.open_table(ITEMS).map_err(engine)?.len(), findings)?;
-        self.verify_total("expiry entries", expiring, self.transaction.open_table(EXPIRY).map_err(engine)?.len(), findings)?;
-        self.verify_total("index entries", entries, self.transaction.open_table(ENTRIES).map_err(engine)?.len(), findings)
+        self.verify_total(
+            "list items",
+            items,
+            self.transaction.open_table(ITEMS).map_err(engine)?.len(),
+            findings,
+        )?;
+        self.verify_total(
+            "expiry entries",
+            expiring,
+            self.transaction.open_table(EXPIRY).map_err(engine)?.len(),
+            findings,
+        )?;
+        self.verify_total(
+            "index entries",
+            entries,
+            self.transaction.open_table(ENTRIES).map_err(engine)?.len(),
+            findings,
+        )
     }
 
     fn verify_total(
@@ -94,7 +113,8 @@ impl Snapshot {
             found += 1;
         }
         if found != length {
-            findings.add(format!("{} has {found} items, and its record says {length}", stored.record.address));
+            findings
+                .add(format!("{} has {found} items, and its record says {length}", stored.record.address));
         }
         Ok(found)
     }
@@ -137,7 +157,9 @@ impl Snapshot {
         for row in table.iter().map_err(engine)? {
             let (key, _) = row.map_err(engine)?;
             let index = key.value().first_chunk().map(|id| u32::from_be_bytes(*id));
-            if !self.indexes.0.iter().any(|known| Some(known.id) == index) || entry_record(key.value()).is_none() {
+            if !self.indexes.0.iter().any(|known| Some(known.id) == index)
+                || entry_record(key.value()).is_none()
+            {
                 findings.add("an index entry is damaged, or of no index".to_owned());
             }
         }

@@ -6,7 +6,8 @@ use std::ops::Bound;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 use storage_core::apply::{Next, Outcome, apply, check_unique};
 use storage_core::{
-    Atomicity, Batch, Change, CollectionName, Error, Json, Mutation, Record, Result, Timestamp, Value, Version, Written,
+    Atomicity, Batch, Change, CollectionName, Error, Json, Mutation, Record, Result, Timestamp, Value,
+    Version, Written,
 };
 
 use crate::convert::{self, Stored};
@@ -167,7 +168,13 @@ impl<'t> Writer<'t> {
                 let kept = old.as_ref().map_or(0, |old| old.list);
                 let is_list = matches!(record.value, Value::List { .. });
                 // A list's items live under the number of the version that made it.
-                let list = if !is_list { 0 } else if drops_items || kept == 0 { number } else { kept };
+                let list = if !is_list {
+                    0
+                } else if drops_items || kept == 0 {
+                    number
+                } else {
+                    kept
+                };
                 (Some(Stored { record, list }), true, drops_items)
             }
         };
@@ -192,7 +199,11 @@ impl<'t> Writer<'t> {
             self.append(new, items)?;
         }
         match &new {
-            Some(new) => drop(self.records.insert(key.as_slice(), convert::encode(&key, new).map_err(Failure::Own)?.as_slice()).map_err(fatal)?),
+            Some(new) => drop(
+                self.records
+                    .insert(key.as_slice(), convert::encode(&key, new).map_err(Failure::Own)?.as_slice())
+                    .map_err(fatal)?,
+            ),
             None => drop(self.records.remove(key.as_slice()).map_err(fatal)?),
         }
         Ok(written)
@@ -229,7 +240,9 @@ impl<'t> Writer<'t> {
         }
         let Some(record) = old.or(new).map(|stored| &stored.record) else { return Ok(()) };
         for index in self.indexes.of(&record.address.collection) {
-            let entries = |stored: Option<&Stored>| stored.map(|s| index.entries(&s.record)).transpose().map_err(Failure::Own);
+            let entries = |stored: Option<&Stored>| {
+                stored.map(|s| index.entries(&s.record)).transpose().map_err(Failure::Own)
+            };
             let (old, new) = (entries(old)?.unwrap_or_default(), entries(new)?.unwrap_or_default());
             if old == new {
                 continue;
@@ -249,7 +262,9 @@ impl<'t> Writer<'t> {
         let collection = &record.address.collection;
         for index in self.indexes.of(collection).filter(|index| index.spec.unique) {
             let path = &index.spec.path;
-            for other in pending.values().flatten().filter(|other| other.record.address.collection == *collection) {
+            for other in
+                pending.values().flatten().filter(|other| other.record.address.collection == *collection)
+            {
                 check_unique(path, record, &other.record, self.now).map_err(Failure::Own)?;
             }
             for key in self.holders(index, record)? {
@@ -271,7 +286,8 @@ impl<'t> Writer<'t> {
         for scalar in index.scalars(record).map_err(Failure::Own)? {
             for entry in table.range::<&[u8]>(KeyRange::prefix(scalar).bounds()).map_err(fatal)? {
                 let (entry, _) = entry.map_err(fatal)?;
-                let key = entry_record(entry.value()).ok_or_else(|| Failure::Own(crate::index::damaged(index)))?;
+                let key =
+                    entry_record(entry.value()).ok_or_else(|| Failure::Own(crate::index::damaged(index)))?;
                 keys.push(schema::scan_key(&record.address.collection, key));
             }
         }

@@ -1,10 +1,13 @@
 //! What only a file store does: reopening, locking, damage, formats.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the message of a failed test")]
+
 use std::fs;
 use std::path::Path;
 
 use storage_core::{
-    Address, Backend, Batch, CollectionName, Count, ErrorKind, Feature, IndexSpec, Json, Maintenance, Mutation, Query, Scan,
+    Address, Backend, Batch, CollectionName, Count, ErrorKind, Feature, IndexSpec, Json, Maintenance,
+    Mutation, Query, Scan,
 };
 use storage_file::{CheckOnOpen, Durability, FileBackend, FileConfig};
 
@@ -17,7 +20,8 @@ fn put(key: &str, json: &str) -> Mutation {
 }
 
 async fn fill(store: &dyn Backend, count: usize) {
-    let mutations = (0..count).map(|i| put(&format!("user-{i:05}"), &format!(r#"{{"n":{i},"text":"{}"}}"#, "x".repeat(200))));
+    let mutations = (0..count)
+        .map(|i| put(&format!("user-{i:05}"), &format!(r#"{{"n":{i},"text":"{}"}}"#, "x".repeat(200))));
     store.write(&Batch::independent(mutations.collect())).await.unwrap();
 }
 

@@ -33,7 +33,7 @@ struct Tally {
     failed: Vec<String>,
     ignored: u64,
     not_run: Vec<String>,
-    /// What to pass to `cargo test` to run a failed target alone.
+    /// What to pass to `cargo test -p` to run a failed target alone.
     again: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ impl Tally {
             self.ignored += number_before(counts, " ignored");
         } else if let Some(name) = line.strip_prefix("test ").and_then(|l| l.strip_suffix(" ... FAILED")) {
             self.failed.push(name.to_owned());
-        } else if let Some(target) = line.strip_prefix("    `").and_then(|l| l.strip_suffix('`')) {
+        } else if let Some(target) = line.strip_prefix("    `-p ").and_then(|l| l.strip_suffix('`')) {
             self.again.push(target.to_owned());
         } else if let Some(what) = line.split("not run: ").nth(1).filter(|_| !line.starts_with("test ")) {
             self.not_run.push(what.to_owned());
@@ -63,7 +63,7 @@ impl Tally {
             session.note(format!("  FAILED  {name}"));
         }
         for target in self.again {
-            session.note(format!("To run it again: cargo test {target}"));
+            session.note(format!("To run it again: cargo test -p {target}"));
         }
         for what in self.not_run {
             session.note(format!("NOT RUN: {what}"));
@@ -96,7 +96,7 @@ mod tests {
         }
         assert_eq!((tally.passed, tally.ignored), (42, 1));
         assert_eq!(tally.failed, ["name::bad"]);
-        assert_eq!(tally.again, ["-p storage-cli --test it"]);
+        assert_eq!(tally.again, ["storage-cli --test it"]);
         assert_eq!(tally.not_run, ["power cuts, which need root"]);
     }
 }

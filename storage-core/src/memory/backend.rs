@@ -10,9 +10,10 @@ use semver::Version as Semver;
 use super::data::Data;
 use crate::query::{Counting, Selection};
 use crate::{
-    Address, AtomicScope, Backend, BackendInfo, Batch, Capabilities, ChangeEvent, Changes, CollectionName, Count,
-    Cursor, Error, ErrorKind, Feature, Health, HealthStatus, IndexSpec, Key, ListItems, ListRange, Maintenance,
-    MaintenanceReport, Page, Path, Query, Record, Result, Scan, Stats, Timestamp, Value, Written,
+    Address, AtomicScope, Backend, BackendInfo, Batch, Capabilities, ChangeEvent, Changes, CollectionName,
+    Count, Cursor, Error, ErrorKind, Feature, Health, HealthStatus, IndexSpec, Key, ListItems, ListRange,
+    Maintenance, MaintenanceReport, Page, Path, Query, Record, Result, Scan, Stats, Timestamp, Value,
+    Written,
 };
 
 /// Soft limit of a page's size in bytes: a page ends once it is passed.
@@ -66,8 +67,9 @@ impl MemoryBackend {
         let native = Feature::ALL.into_iter().filter(|feature| {
             !matches!(feature, Feature::Changes | Feature::Analyse | Feature::Compact | Feature::Indexes)
         });
-        let mut capabilities =
-            Capabilities::none().native(native).emulated(Feature::Indexes, "kept, but queries read every record");
+        let mut capabilities = Capabilities::none()
+            .native(native)
+            .emulated(Feature::Indexes, "kept, but queries read every record");
         capabilities.atomic_scope = AtomicScope::Store;
         capabilities
     }
@@ -93,7 +95,8 @@ impl MemoryBackend {
     /// One page of what `each` makes of the records of a scan.
     fn page<T>(&self, scan: &Scan, each: impl Fn(&Record) -> (T, usize)) -> Result<Page<T>> {
         let data = self.read()?;
-        let after: Option<Key> = scan.after.as_ref().map(|cursor| cursor.open(&scan.identity())).transpose()?;
+        let after: Option<Key> =
+            scan.after.as_ref().map(|cursor| cursor.open(&scan.identity())).transpose()?;
         let (mut items, mut bytes, mut last) = (Vec::new(), 0, None);
         for record in data.records(&scan.collection, &scan.prefix, after.as_ref(), Timestamp::now()) {
             if items.len() == scan.limit as usize || bytes > PAGE_BYTES {

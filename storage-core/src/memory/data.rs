@@ -5,8 +5,8 @@ use std::ops::Bound;
 
 use crate::apply::{Next, apply, check_unique};
 use crate::{
-    Address, Atomicity, Batch, Change, CollectionName, ErrorKind, IndexSpec, Json, Key, Mutation, Record, Result,
-    Timestamp, Version, Written,
+    Address, Atomicity, Batch, Change, CollectionName, ErrorKind, IndexSpec, Json, Key, Mutation, Record,
+    Result, Timestamp, Version, Written,
 };
 
 /// All that a memory store holds.
@@ -47,8 +47,10 @@ impl Data {
         now: Timestamp,
     ) -> impl Iterator<Item = &'a Record> + use<'a> {
         let from = after.map_or(Bound::Included(prefix), |key| Bound::Excluded(key.as_str()));
-        let records = self.collections.get(collection).map(|records| records.range::<str, _>((from, Bound::Unbounded)));
-        let entries = records.into_iter().flatten().take_while(move |(key, _)| key.as_str().starts_with(prefix));
+        let records =
+            self.collections.get(collection).map(|records| records.range::<str, _>((from, Bound::Unbounded)));
+        let entries =
+            records.into_iter().flatten().take_while(move |(key, _)| key.as_str().starts_with(prefix));
         entries.map(|(_, entry)| &entry.record).filter(move |record| !record.is_expired(now))
     }
 
@@ -189,6 +191,7 @@ pub(super) fn same_kind(there: &IndexSpec, wanted: &IndexSpec) -> Result<()> {
         return Ok(());
     }
     let kind = if there.unique { "unique" } else { "not unique" };
-    let message = format!("the index {} of {} is there and is {kind}: drop it first", there.path, there.collection);
+    let message =
+        format!("the index {} of {} is there and is {kind}: drop it first", there.path, there.collection);
     Err(crate::Error::new(ErrorKind::Conflict, message).with_retry(crate::Retry::Never))
 }
