@@ -23,6 +23,9 @@ use crate::writer::{Attempt, Failure, Sequence, Writer, fatal};
 /// Most mutations and bytes in one transaction; what is queued beyond them goes into the next.
 const GROUP_LEN: usize = 16_384;
 const GROUP_BYTES: usize = 64 << 20;
+/// How long after the last arrival another one is waited for, and how long in all; see `expects_more`.
+const ARRIVAL_GAP: Duration = Duration::from_micros(50);
+const MOST_PATIENCE: Duration = Duration::from_millis(1);
 /// Records removed per transaction by sweeping and clearing, so that writers get in between.
 const CHUNK: usize = 512;
 
@@ -36,6 +39,9 @@ pub(crate) struct Committer {
     disk: Arc<DiskState>,
     indexes: Arc<Catalog>,
     sequence: Sequence,
+    /// How many calls the last commit held, and how long it took.
+    last_group: usize,
+    last_commit: Duration,
     /// Since when there are commits that are not on the disk.
     dirty: Option<Instant>,
     next_sweep: Option<Instant>,
@@ -60,6 +66,8 @@ impl Committer {
             disk,
             indexes: Arc::new(indexes),
             sequence,
+            last_group: 0,
+            last_commit: Duration::ZERO,
             dirty: None,
             next_sweep,
             fault: None,
@@ -92,24 +100,41 @@ impl Committer {
 
     /// Commits a write together with the writes queued behind it; hands on the first job that is none.
     fn gather(&mut self, first: WriteJob, jobs: &Receiver<Job>) -> Option<Reply<()>> {
+        let started = Instant::now();
         let mut size = (first.0.mutations.len(), first.0.size());
         let mut group = vec![first];
         let mut next = None;
+        let mut last_arrival = started;
         while size.0 < GROUP_LEN && size.1 < GROUP_BYTES {
             match jobs.try_recv() {
                 Ok(Job::Write(batch, reply)) => {
                     size = (size.0 + batch.mutations.len(), size.1 + batch.size());
                     group.push((batch, reply));
+                    last_arrival = Instant::now();
                 }
                 Ok(other) => {
                     next = Some(other);
                     break;
                 }
+                Err(_) if self.expects_more(group.len(), started, last_arrival) => std::thread::yield_now(),
                 Err(_) => break,
             }
         }
+        self.last_group = group.len();
+        let begun = Instant::now();
         self.commit(group);
+        self.last_commit = begun.elapsed();
         next.and_then(|job| self.other(job))
+    }
+
+    /// Whether other writers are likely to queue up in a moment. After a commit all its writers are woken at
+    /// once; without a little patience the first of them would get a commit of its own, and the others would
+    /// wait for it. A lone writer is never kept waiting. PostgreSQL's `commit_delay` and `commit_siblings`
+    /// serve the same end.
+    fn expects_more(&self, arrived: usize, started: Instant, last_arrival: Instant) -> bool {
+        (arrived > 1 || self.last_group > 1)
+            && last_arrival.elapsed() < ARRIVAL_GAP
+            && started.elapsed() < (self.last_commit / 4).min(MOST_PATIENCE)
     }
 
     fn commit(&mut self, group: Vec<WriteJob>) {
@@ -382,7 +407,14 @@ impl Committer {
             ErrorKind::Corrupt => Failure::Own(error),
             _ => Failure::Engine(error),
         });
-        self.settle(done, false)
+        let done = self.settle(done, false);
+        // After trouble with the disk too, readers get back what they had.
+        if self.shared.snapshot.load().is_none()
+            && let Err(error) = self.publish()
+        {
+            self.shared.fail(error);
+        }
+        done
     }
 
     fn compact(&mut self) -> Result<MaintenanceReport> {

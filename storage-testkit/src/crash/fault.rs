@@ -19,7 +19,7 @@ use super::{Failure, Outcome, Test, rounds};
 /// The role of a writer whose disk fails.
 pub(super) const ROLE: &str = "fault";
 /// Records that are there before, too many for a small cache.
-const BULK: u64 = 2000;
+const BULK: u64 = 500;
 /// Steps after which the fault must have come.
 const MOST_STEPS: usize = 2000;
 
@@ -55,7 +55,7 @@ struct Fault {
 const FOREVER: u32 = 1_000_000_000;
 
 fn run_syncs(program: &Program) -> Outcome {
-    sweep(program, &[Fault { call: "sync", error: INPUT_OUTPUT, times: FOREVER }], rounds(12, 100), 1)
+    sweep(program, &[Fault { call: "sync", error: INPUT_OUTPUT, times: FOREVER }], rounds(20, 100), 1)
 }
 
 fn run_writes(program: &Program) -> Outcome {

@@ -54,7 +54,7 @@ fn kill_often(program: &Program, directory: &Path) -> Outcome {
         }
     }
     // Fewer would mean that next to nothing was tried.
-    if acknowledged < 10 * rounds as u64 {
+    if acknowledged < 2 * rounds as u64 {
         return Err(Failure::broken(format!(
             "only {acknowledged} writes were acknowledged in {rounds} rounds"
         )));

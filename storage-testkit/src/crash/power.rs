@@ -35,7 +35,7 @@ fn run(program: &Program) -> Outcome {
     let cuts = rounds(20, 500);
     let acknowledged = cut_often(program, cuts, true)?;
     // Fewer would mean that next to nothing was tried.
-    if acknowledged < 10 * cuts as u64 {
+    if acknowledged < 2 * cuts as u64 {
         return Err(Failure::broken(format!(
             "only {acknowledged} writes were acknowledged before {cuts} cuts"
         )));
