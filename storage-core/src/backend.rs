@@ -136,7 +136,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///   whose records have all expired may stay until the next sweep.
     async fn collections(&self) -> Result<Vec<CollectionName>>;
 
-    /// Removes all records of a collection and returns how many there were. Its indexes stay.
+    /// Removes all records of a collection and returns how many of them had not expired. Its indexes stay.
     ///
     /// # Behavior
     /// - Other collections are untouched (`clear_removes_only_its_collection`).
@@ -147,9 +147,11 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Makes an index and fills it; returns whether it was new.
     ///
     /// # Behavior
-    /// - An index that is there already is left as it is (`index_lifecycle`).
-    /// - A unique index over records that break it is a [`Conflict`](crate::ErrorKind::Conflict)
-    ///   (`unique_index_conflicts`).
+    /// - An index that is there already is left as it is (`index_lifecycle`); asking for a unique one where a
+    ///   plain one is, or the other way round, is a [`Conflict`](crate::ErrorKind::Conflict).
+    /// - A unique index over records that break it, and a write that would break it, is a
+    ///   [`Conflict`](crate::ErrorKind::Conflict) that is not worth a retry (`unique_index_conflicts`). `null`
+    ///   counts as a value; a record without the path holds none.
     async fn ensure_index(&self, index: &IndexSpec) -> Result<bool>;
 
     /// The indexes of a collection, by path.

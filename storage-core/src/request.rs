@@ -2,7 +2,7 @@
 
 use crate::{
     Address, Batch, Capabilities, Change, Changes, CollectionName, Count, Error, ErrorKind, Feature,
-    IndexSpec, Limits, ListRange, Maintenance, Path, Query, Result, Scan, Value,
+    IndexSpec, Limits, ListRange, Maintenance, Mutation, Path, Query, Result, Scan, Value,
 };
 
 /// One call of a [`Backend`](crate::Backend) method with its arguments.
@@ -197,14 +197,18 @@ fn check_batch(batch: &Batch, capabilities: &Capabilities) -> Result<()> {
     within("bytes in one batch", batch.size(), limits.batch_bytes)?;
     let many = batch.mutations.len() > 1;
     for (position, mutation) in batch.mutations.iter().enumerate() {
-        check_change(&mutation.change, capabilities)
-            .and_then(|()| match mutation.precondition {
-                Some(_) => capabilities.require(Feature::Preconditions),
-                None => Ok(()),
-            })
+        check_mutation(mutation, capabilities)
             .map_err(|error| if many { error.mutation(position) } else { error })?;
     }
     Ok(())
+}
+
+/// Checks one mutation of a write against what a backend offers and its limits.
+pub(crate) fn check_mutation(mutation: &Mutation, capabilities: &Capabilities) -> Result<()> {
+    if mutation.precondition.is_some() {
+        capabilities.require(Feature::Preconditions)?;
+    }
+    check_change(&mutation.change, capabilities)
 }
 
 fn check_scope(batch: &Batch, capabilities: &Capabilities) -> Result<()> {

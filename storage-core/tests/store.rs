@@ -36,6 +36,26 @@ async fn puts_obey_conditions() {
 }
 
 #[tokio::test]
+async fn a_mutation_that_is_refused_harms_no_other() {
+    let store = store();
+    let limit = store.backend().info().capabilities.limits.value_bytes;
+    let put = |key, size| Mutation::put(Address::new("c", key).unwrap(), Value::bytes(vec![0; size]));
+    let mutations = vec![put("a", 1), put("large", limit + 1), put("b", 1)];
+    let results = store.write(Batch::independent(mutations.clone())).await.unwrap();
+    assert!(results[0].is_ok() && results[2].is_ok(), "{results:?}");
+    let error = results[1].as_ref().unwrap_err();
+    assert_eq!(
+        (error.kind(), error.operation_name(), error.backend_name()),
+        (ErrorKind::TooLarge, "write", "memory")
+    );
+    assert!(error.to_string().contains(&limit.to_string()), "{error}");
+    assert!(store.get(&Address::new("c", "b").unwrap()).await.unwrap().is_some());
+
+    let error = store.write(Batch::atomic(mutations)).await.unwrap_err();
+    assert_eq!((error.kind(), error.failed_mutation()), (ErrorKind::TooLarge, Some(1)));
+}
+
+#[tokio::test]
 async fn a_write_that_is_not_awaited_does_nothing() {
     let users = store().collection::<u8>("users").unwrap();
     drop(users.put("k", &1));

@@ -92,7 +92,7 @@ impl FileBackend {
         capabilities
     }
 
-    fn client(&self) -> Result<&Client> {
+    pub(crate) fn client(&self) -> Result<&Client> {
         self.client.as_ref().filter(|_| !self.closed.load(Ordering::Acquire)).ok_or_else(closed)
     }
 

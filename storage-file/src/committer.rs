@@ -23,6 +23,9 @@ use crate::writer::{Attempt, Failure, Sequence, Writer, fatal};
 /// Most mutations and bytes in one transaction; what is queued beyond them goes into the next.
 const GROUP_LEN: usize = 16_384;
 const GROUP_BYTES: usize = 64 << 20;
+/// So many calls share a commit well enough: what it costs by itself (a sync, the pages at the top of the
+/// tree) is less than what they cost. Further ones rather run while this commit waits for the disk.
+const ENOUGH: usize = 32;
 /// How long after the last arrival another one is waited for, and how long in all; see `expects_more`.
 const ARRIVAL_GAP: Duration = Duration::from_micros(50);
 const MOST_PATIENCE: Duration = Duration::from_millis(1);
@@ -133,6 +136,7 @@ impl Committer {
     /// serve the same end.
     fn expects_more(&self, arrived: usize, started: Instant, last_arrival: Instant) -> bool {
         (arrived > 1 || self.last_group > 1)
+            && arrived < ENOUGH
             && last_arrival.elapsed() < ARRIVAL_GAP
             && started.elapsed() < (self.last_commit / 4).min(MOST_PATIENCE)
     }

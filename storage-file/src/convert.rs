@@ -21,6 +21,11 @@ const HEADER: usize = 34;
 const CHECKSUM: usize = 8;
 const NEVER: i64 = i64::MAX;
 
+const JSON: u8 = 0;
+const BYTES: u8 = 1;
+const COUNTERS: u8 = 2;
+const LIST: u8 = 3;
+
 /// A record as it is stored.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
@@ -33,10 +38,10 @@ pub(crate) fn encode(key: &[u8], stored: &Stored) -> Result<Vec<u8>> {
     let Stored { record, list } = stored;
     let mut out = Vec::with_capacity(HEADER + record.value.size() + 32 + CHECKSUM);
     let kind = match &record.value {
-        Value::Json(_) => 0u8,
-        Value::Bytes(_) => 1,
-        Value::Counters(_) => 2,
-        Value::List { .. } => 3,
+        Value::Json(_) => JSON,
+        Value::Bytes(_) => BYTES,
+        Value::Counters(_) => COUNTERS,
+        Value::List { .. } => LIST,
     };
     out.extend_from_slice(&[LAYOUT, kind]);
     out.extend_from_slice(&record.version.to_sequence().unwrap_or(0).to_le_bytes());
@@ -65,8 +70,25 @@ pub(crate) fn encode(key: &[u8], stored: &Stored) -> Result<Vec<u8>> {
 }
 
 pub(crate) fn decode(key: &[u8], bytes: &[u8]) -> Result<Stored> {
+    let address = schema::address(key).ok_or_else(|| damaged(key))?;
+    decode_at(address, key, bytes)
+}
+
+/// As [`decode`], for whoever knows the address of the key.
+pub(crate) fn decode_at(address: Address, key: &[u8], bytes: &[u8]) -> Result<Stored> {
     let body = unseal(key, bytes).ok_or_else(|| damaged(key))?;
-    parse(key, body).ok_or_else(|| damaged(key))
+    parse(address, body).ok_or_else(|| damaged(key))
+}
+
+/// All of a record but its value, in whose place is an empty one: for changes that do not look at it.
+pub(crate) fn decode_head(address: Address, key: &[u8], bytes: &[u8]) -> Result<Stored> {
+    let body = unseal(key, bytes).ok_or_else(|| damaged(key))?;
+    match (body.get(1), body.get(..HEADER)) {
+        // The head of a list says where its items are.
+        (Some(&LIST), _) | (_, None) => parse(address, body),
+        (_, Some(head)) => parse_head(address, head, Value::bytes(Bytes::new()), 0),
+    }
+    .ok_or_else(|| damaged(key))
 }
 
 /// Checks the checksum alone.
@@ -80,32 +102,36 @@ pub(crate) fn expires_at(bytes: &[u8]) -> Option<Timestamp> {
     (millis != NEVER).then(|| Timestamp::from_millis(millis))
 }
 
-fn parse(key: &[u8], body: &[u8]) -> Option<Stored> {
-    let (header, payload) = body.split_at_checked(HEADER)?;
-    let number = |at: usize| header[at..].first_chunk().map(|bytes| i64::from_le_bytes(*bytes));
-    if header[0] != LAYOUT {
-        return None;
-    }
+fn parse(address: Address, body: &[u8]) -> Option<Stored> {
+    let (head, payload) = body.split_at_checked(HEADER)?;
     let mut list = 0;
-    let value = match header[1] {
-        0 => Value::Json(Json::from_stored(Bytes::copy_from_slice(payload))),
-        1 => {
+    let value = match head[1] {
+        JSON => Value::Json(Json::from_stored(Bytes::copy_from_slice(payload))),
+        BYTES => {
             let (length, rest) = payload.split_first_chunk::<2>()?;
             let (media_type, data) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
             let media_type = SmolStr::new(std::str::from_utf8(media_type).ok()?);
             Value::Bytes(Blob::new(Bytes::copy_from_slice(data)).with_media_type(media_type))
         }
-        2 => Value::Counters(rmp_serde::from_slice::<BTreeMap<SmolStr, i64>>(payload).ok()?),
-        3 => {
+        COUNTERS => Value::Counters(rmp_serde::from_slice::<BTreeMap<SmolStr, i64>>(payload).ok()?),
+        LIST => {
             let (id, length) = payload.split_first_chunk::<8>()?;
             list = u64::from_le_bytes(*id);
             Value::List { length: u64::from_le_bytes(*length.first_chunk()?) }
         }
         _ => return None,
     };
+    parse_head(address, head, value, list)
+}
+
+fn parse_head(address: Address, head: &[u8], value: Value, list: u64) -> Option<Stored> {
+    let number = |at: usize| head.get(at..)?.first_chunk().map(|bytes| i64::from_le_bytes(*bytes));
+    if head.first() != Some(&LAYOUT) {
+        return None;
+    }
     let expires = number(26)?;
     let record = Record {
-        address: schema::address(key)?,
+        address,
         value,
         version: Version::from_sequence(number(2)? as u64),
         created_at: Timestamp::from_millis(number(10)?),

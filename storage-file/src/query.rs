@@ -114,3 +114,42 @@ impl Snapshot {
         Ok(Some(keys))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use storage_core::{Backend, Batch, CollectionName, IndexSpec, Json, Mutation};
+
+    use super::*;
+    use crate::{FileBackend, FileConfig};
+
+    #[tokio::test]
+    async fn an_index_narrows_the_search() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileBackend::open(FileConfig::new(directory.path())).await.unwrap();
+        let users = CollectionName::new("users").unwrap();
+        let records = (0..100).map(|i| {
+            let address = Address::new("users", format!("u{i:02}")).unwrap();
+            Mutation::put(address, Json::parse(format!(r#"{{"n":{i},"s":"s{}"}}"#, i % 10)).unwrap())
+        });
+        store.write(&Batch::independent(records.collect())).await.unwrap();
+        for path in ["n", "s"] {
+            store.ensure_index(&IndexSpec::new(users.clone(), path.parse().unwrap())).await.unwrap();
+        }
+        for (filter, found) in [
+            (r#"{"n":7}"#, Some(1)),
+            (r#"{"n":{"$gte":90}}"#, Some(10)),
+            (r#"{"n":{"$in":[1,2,200]}}"#, Some(2)),
+            (r#"{"s":{"$prefix":"s3"}}"#, Some(10)),
+            // The index that finds fewer is taken.
+            (r#"{"s":"s3","n":{"$lt":5}}"#, Some(5)),
+            (r#"{"n":{"$ne":7}}"#, None),
+            (r#"{"$or":[{"n":1},{"n":2}]}"#, None),
+            (r#"{"other":1}"#, None),
+        ] {
+            let filter: Filter = filter.parse().unwrap();
+            let keys =
+                store.client().unwrap().read(|snapshot| snapshot.by_index(&users, &filter)).await.unwrap();
+            assert_eq!(keys.map(|keys| keys.len()), found, "{}", filter.to_json());
+        }
+    }
+}

@@ -37,7 +37,7 @@ impl Snapshot {
     fn stored(&self, address: &Address) -> Result<Option<Stored>> {
         let key = schema::record_key(address);
         let bytes = self.records.get(key.as_slice()).map_err(engine)?;
-        bytes.map(|bytes| convert::decode(&key, bytes.value())).transpose()
+        bytes.map(|bytes| convert::decode_at(address.clone(), &key, bytes.value())).transpose()
     }
 
     /// Calls `each` with the live records of a collection whose keys begin with `prefix` and come after

@@ -154,7 +154,7 @@ impl<'t> Writer<'t> {
         let key = schema::record_key(&mutation.address);
         let old = match pending.get(&key) {
             Some(decided) => decided.clone(),
-            None => self.stored(&key)?,
+            None => self.before(mutation, &key)?,
         };
         let number = self.sequence.next();
         let Outcome { next, written } =
@@ -179,6 +179,16 @@ impl<'t> Writer<'t> {
             }
         };
         Ok(Decision { key, old, new, changes, drops_items, written })
+    }
+
+    /// The record that a mutation meets; without its value if nothing looks at it.
+    fn before(&self, mutation: &Mutation, key: &[u8]) -> Attempt<Option<Stored>> {
+        let address = &mutation.address;
+        let blind = matches!(mutation.change, Change::Put { .. } | Change::Delete | Change::Check)
+            && self.indexes.of(&address.collection).next().is_none();
+        let decode = if blind { convert::decode_head } else { convert::decode_at };
+        let bytes = self.records.get(key).map_err(fatal)?;
+        bytes.map(|bytes| decode(address.clone(), key, bytes.value())).transpose().map_err(Failure::Own)
     }
 
     fn stored(&self, key: &[u8]) -> Attempt<Option<Stored>> {

@@ -4,10 +4,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use storage_core::{
     Address, Backend, Batch, CollectionName, Count, ErrorKind, Feature, IndexSpec, Json, Maintenance,
-    Mutation, Query, Scan,
+    Mutation, Query, Scan, Timestamp,
 };
 use storage_file::{CheckOnOpen, Durability, FileBackend, FileConfig};
 
@@ -205,6 +206,40 @@ async fn compact_gives_room_back_while_readers_wait() {
     assert!(report.freed_bytes > 1_000_000, "{report:?}");
     reader.await.unwrap();
     assert_eq!(count(&*store).await, 10);
+}
+
+#[tokio::test]
+async fn the_sweeper_removes_what_has_expired_by_itself() {
+    let directory = tempfile::tempdir().unwrap();
+    let config =
+        FileConfig { sweep_interval: Duration::from_millis(20), ..FileConfig::new(directory.path()) };
+    let store = FileBackend::open(config).await.unwrap();
+    let soon = Some(Timestamp::after(Duration::from_millis(50)).unwrap());
+    let expiring = (0..2000).map(|i| put(&format!("e{i}"), "{}").expiring(soon));
+    store.write(&Batch::independent(expiring.chain([put("stays", "{}")]).collect())).await.unwrap();
+    let started = Instant::now();
+    while store.stats().await.unwrap().records != Some(1) {
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", store.stats().await);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(store.maintain(Maintenance::Verify).await.unwrap().problems.is_empty());
+}
+
+#[tokio::test]
+async fn verify_finds_damage_that_opening_did_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    fill(&store, 500).await;
+    drop(store);
+    let file = directory.path().join("storage.redb");
+    let mut bytes = fs::read(&file).unwrap();
+    let at = bytes.windows(20).position(|window| window == b"x".repeat(20)).unwrap();
+    bytes[at] = b'y';
+    fs::write(&file, bytes).unwrap();
+    let unchecked = FileConfig { check_on_open: CheckOnOpen::Never, ..FileConfig::new(directory.path()) };
+    let store = FileBackend::open(unchecked).await.unwrap();
+    let report = store.maintain(Maintenance::Verify).await.unwrap();
+    assert!(!report.problems.is_empty());
 }
 
 #[test]

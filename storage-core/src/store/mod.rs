@@ -20,6 +20,7 @@ pub use write::{Append, Delete, Expiring, Increment, IncrementMany, Operation, P
 use std::sync::Arc;
 
 use crate::layer::Layers;
+use crate::request::check_mutation;
 use crate::{
     Address, Atomicity, Backend, Batch, CollectionName, Error, ErrorKind, Health, Maintenance,
     MaintenanceReport, Mutation, Record, Result, Retry, Stats, Written,
@@ -88,23 +89,42 @@ impl Store {
 
     /// Applies a batch: one result for each mutation, in order.
     ///
-    /// An independent batch beyond the backend's limits is sent in parts, in order. If a later part fails as a
-    /// whole, its mutations have that error as their result; the parts after it are not sent, and their
-    /// mutations have the error with [`Retry::Safe`].
+    /// In an independent batch a mutation that the backend would refuse whatever it holds (too large, not
+    /// offered) has that error as its result, and the others are sent. A batch beyond the backend's limits is
+    /// sent in parts, in order; if a later part fails as a whole, its mutations have that error as their
+    /// result, the parts after it are not sent, and their mutations have the error with [`Retry::Safe`].
     ///
     /// # Errors
     /// An atomic batch fails whole: with the error of the mutation that failed
     /// ([`Error::failed_mutation`]), or with [`TooLarge`](ErrorKind::TooLarge) beyond the limits. An
     /// independent one fails if its first part does.
     pub async fn write(&self, batch: Batch) -> Result<Vec<Result<Written>>> {
-        let limits = self.backend.info().capabilities.limits;
-        let fits = batch.mutations.len() <= limits.batch_len && batch.size() <= limits.batch_bytes;
-        if batch.atomicity == Atomicity::Atomic || fits {
+        if batch.atomicity == Atomicity::Atomic {
             return self.backend.write(&batch).await;
         }
-        let total = batch.mutations.len();
+        let info = self.backend.info();
+        let refused: Vec<Option<Error>> = batch
+            .mutations
+            .iter()
+            .map(|mutation| check_mutation(mutation, &info.capabilities).err())
+            .collect();
+        if refused.iter().all(Option::is_none) {
+            return self.write_parts(batch.mutations).await;
+        }
+        let sent = batch.mutations.into_iter().zip(&refused).filter(|(_, refused)| refused.is_none());
+        let mut written = self.write_parts(sent.map(|(mutation, _)| mutation).collect()).await?.into_iter();
+        let results = refused.into_iter().map(|refused| match refused {
+            Some(error) => Err(error.operation("write").backend(info.name.clone())),
+            None => written.next().unwrap_or_else(|| Err(incomplete())),
+        });
+        Ok(results.collect())
+    }
+
+    async fn write_parts(&self, mutations: Vec<Mutation>) -> Result<Vec<Result<Written>>> {
+        let limits = self.backend.info().capabilities.limits;
+        let total = mutations.len();
         let mut results = Vec::with_capacity(total);
-        for part in parts(batch.mutations, limits.batch_len, limits.batch_bytes) {
+        for part in parts(mutations, limits.batch_len, limits.batch_bytes) {
             let size = part.len();
             match self.backend.write(&Batch::independent(part)).await {
                 Ok(written) => results.extend(written),
