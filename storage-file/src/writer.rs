@@ -88,6 +88,16 @@ struct Decision {
     written: Written,
 }
 
+/// What an attempt at overwriting met.
+enum Met {
+    /// A record, and replaced it.
+    Overwritten(Written),
+    /// No record.
+    Nothing,
+    /// A mutation or a record that needs the longer way.
+    Other,
+}
+
 impl<'t> Writer<'t> {
     pub(crate) fn new(
         transaction: &'t WriteTransaction,
@@ -127,7 +137,12 @@ impl<'t> Writer<'t> {
         let mut pending = Pending::new();
         let mut decisions = Vec::with_capacity(mutations.len());
         for (position, mutation) in mutations.iter().enumerate() {
-            match self.decide(mutation, &pending) {
+            let key = schema::record_key(&mutation.address);
+            let old = match pending.get(&key) {
+                Some(decided) => Ok(decided.clone()),
+                None => self.before(mutation, &key),
+            };
+            match old.and_then(|old| self.decide(mutation, key, old, &pending)) {
                 Ok(decision) => {
                     if decision.changes {
                         pending.insert(decision.key.clone(), decision.new.clone());
@@ -146,16 +161,49 @@ impl<'t> Writer<'t> {
     }
 
     fn mutate(&mut self, mutation: &Mutation) -> Attempt<Written> {
-        let decision = self.decide(mutation, &Pending::new())?;
+        let key = schema::record_key(&mutation.address);
+        let old = match self.overwrite(mutation, &key)? {
+            Met::Overwritten(written) => return Ok(written),
+            Met::Nothing => None,
+            Met::Other => self.before(mutation, &key)?,
+        };
+        let decision = self.decide(mutation, key, old, &Pending::new())?;
         self.store(mutation, decision)
     }
 
-    fn decide(&mut self, mutation: &Mutation, pending: &Pending) -> Attempt<Decision> {
-        let key = schema::record_key(&mutation.address);
-        let old = match pending.get(&key) {
-            Some(decided) => decided.clone(),
-            None => self.before(mutation, &key)?,
-        };
+    /// Does the most common mutation with one descent of the tree: a put over a record on which nothing else
+    /// hangs.
+    fn overwrite(&mut self, mutation: &Mutation, key: &[u8]) -> Attempt<Met> {
+        let address = &mutation.address;
+        let plain = matches!(mutation.change, Change::Put { expires_at: None, .. })
+            && mutation.precondition.is_none()
+            && self.indexes.of(&address.collection).next().is_none();
+        if !plain {
+            return Ok(Met::Other);
+        }
+        let Some(mut place) = self.records.get_mut(key).map_err(fatal)? else { return Ok(Met::Nothing) };
+        let old = convert::decode_head(address.clone(), key, place.value()).map_err(Failure::Own)?;
+        if old.list != 0 || old.record.expires_at.is_some() {
+            return Ok(Met::Other);
+        }
+        let version = Version::from_sequence(self.sequence.next());
+        match apply(mutation, Some(&old.record), self.now, version).map_err(Failure::Own)? {
+            Outcome { next: Next::Store { record, .. }, written } => {
+                let bytes = convert::encode(key, &Stored { record, list: 0 }).map_err(Failure::Own)?;
+                place.insert(bytes.as_slice()).map_err(fatal)?;
+                Ok(Met::Overwritten(written))
+            }
+            _ => Ok(Met::Other),
+        }
+    }
+
+    fn decide(
+        &mut self,
+        mutation: &Mutation,
+        key: Vec<u8>,
+        old: Option<Stored>,
+        pending: &Pending,
+    ) -> Attempt<Decision> {
         let number = self.sequence.next();
         let Outcome { next, written } =
             apply(mutation, old.as_ref().map(|old| &old.record), self.now, Version::from_sequence(number))
