@@ -260,8 +260,9 @@ impl Committer {
             .shared
             .snapshot
             .load_full()
-            .is_some_and(|snapshot| contain(|| snapshot.collections()).flatten().is_ok_and(|_| true));
-        if !works && self.disk.trouble().is_none() {
+            .is_some_and(|snapshot| contain(|| snapshot.collections()).flatten().is_ok());
+        let mendable = self.disk.trouble().is_none() && self.fault.as_ref().is_none_or(|fault| fault.passing);
+        if !works && mendable {
             let _ = self.reopen();
         }
     }

@@ -15,7 +15,8 @@ pub enum Durability {
     #[default]
     Immediate,
     /// After it was applied in memory. It is written and synced within the flush interval, together with
-    /// what came before it: a crash or power loss takes back at most that interval, and never part of a batch.
+    /// what came before it: a crash, power loss or failing disk takes back at most that interval, and never part
+    /// of a batch.
     Eventual,
     /// As `eventual`, but the disk is never waited for. A crash of the process takes back at most the flush
     /// interval; a power loss may damage the store. For data that can be made again.

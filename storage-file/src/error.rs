@@ -49,7 +49,9 @@ pub(crate) fn system(error: &io::Error, what: &str) -> Error {
     let (kind, hint) = match error.kind() {
         io::ErrorKind::NotFound => (ErrorKind::NotFound, ""),
         io::ErrorKind::PermissionDenied => (ErrorKind::PermissionDenied, "; check its owner and mode"),
-        io::ErrorKind::ReadOnlyFilesystem => (ErrorKind::PermissionDenied, "; mount it writable, or name another directory"),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            (ErrorKind::PermissionDenied, "; mount it writable, or name another directory")
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             (ErrorKind::StorageFull, "; free some space")
         }
