@@ -148,7 +148,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Behavior
     /// - An index that is there already is left as it is (`index_lifecycle`); asking for a unique one where a
-    ///   plain one is, or the other way round, is a [`Conflict`](crate::ErrorKind::Conflict).
+    ///   plain one is, or the other way round, is a [`Conflict`](crate::ErrorKind::Conflict)
+    ///   (`unique_index_conflicts`).
     /// - A unique index over records that break it, and a write that would break it, is a
     ///   [`Conflict`](crate::ErrorKind::Conflict) that is not worth a retry (`unique_index_conflicts`). `null`
     ///   counts as a value; a record without the path holds none.

@@ -140,6 +140,11 @@ pub async fn unique_index_conflicts(cx: Cx) {
     put_json(backend, &collection, "text", json!({"u": "1"})).await;
     let clash = write_one(backend, put(&collection, "float", json!({"u": 1.0}))).await;
     expect_kind(clash, ErrorKind::Conflict, "an equal number spelt otherwise");
+    put_json(backend, &collection, "null", json!({"u": null})).await;
+    let clash = write_one(backend, put(&collection, "null-too", json!({"u": null}))).await;
+    expect_kind(clash, ErrorKind::Conflict, "a second null");
+    let plain = backend.ensure_index(&index(&collection, "u", false)).await;
+    expect_kind(plain, ErrorKind::Conflict, "a plain index where a unique one is");
 
     let mixed = vec![
         put(&collection, "d", json!({"u": "d"})),
