@@ -82,6 +82,8 @@ struct Decision {
     key: Vec<u8>,
     old: Option<Stored>,
     new: Option<Stored>,
+    /// The new record as it will be stored: what cannot be stored is refused before anything is changed.
+    bytes: Option<Vec<u8>>,
     changes: bool,
     /// Whether items of a list that was here go.
     drops_items: bool,
@@ -226,7 +228,8 @@ impl<'t> Writer<'t> {
                 (Some(Stored { record, list }), true, drops_items)
             }
         };
-        Ok(Decision { key, old, new, changes, drops_items, written })
+        let bytes = new.as_ref().map(|new| convert::encode(&key, new)).transpose().map_err(Failure::Own)?;
+        Ok(Decision { key, old, new, bytes, changes, drops_items, written })
     }
 
     /// The record that a mutation meets; without its value if nothing looks at it.
@@ -245,7 +248,7 @@ impl<'t> Writer<'t> {
     }
 
     fn store(&mut self, mutation: &Mutation, decision: Decision) -> Attempt<Written> {
-        let Decision { key, old, new, changes, drops_items, written } = decision;
+        let Decision { key, old, new, bytes, changes, drops_items, written } = decision;
         if !changes {
             return Ok(written);
         }
@@ -256,12 +259,8 @@ impl<'t> Writer<'t> {
         if let (Change::Append { items, .. }, Some(new)) = (&mutation.change, &new) {
             self.append(new, items)?;
         }
-        match &new {
-            Some(new) => drop(
-                self.records
-                    .insert(key.as_slice(), convert::encode(&key, new).map_err(Failure::Own)?.as_slice())
-                    .map_err(fatal)?,
-            ),
+        match bytes {
+            Some(bytes) => drop(self.records.insert(key.as_slice(), bytes.as_slice()).map_err(fatal)?),
             None => drop(self.records.remove(key.as_slice()).map_err(fatal)?),
         }
         Ok(written)

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use storage_core::{
-    Address, Backend, Batch, CollectionName, Count, ErrorKind, Feature, IndexSpec, Json, Maintenance,
-    Mutation, Query, Scan, Timestamp,
+    Address, Backend, Batch, Blob, CollectionName, Count, ErrorKind, Feature, IndexSpec, Json, Maintenance,
+    Mutation, Query, Scan, Timestamp, Value,
 };
 use storage_file::{CheckOnOpen, Durability, FileBackend, FileConfig};
 
@@ -223,6 +223,25 @@ async fn the_sweeper_removes_what_has_expired_by_itself() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(store.maintain(Maintenance::Verify).await.unwrap().problems.is_empty());
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_stored_changes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    let later = Some(Timestamp::after(Duration::from_secs(600)).unwrap());
+    let at = Address::new("users", "a").unwrap();
+    let blob = Blob::new("data").with_media_type("x".repeat(70_000));
+    store.write(&Batch::independent(vec![put("a", "{}").expiring(later)])).await.unwrap();
+    let unstorable = Mutation::put(at.clone(), Value::Bytes(blob));
+    let results = store.write(&Batch::independent(vec![unstorable.clone(), put("b", "{}")])).await.unwrap();
+    assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::TooLarge);
+    assert!(results[1].is_ok());
+    let error = store.write(&Batch::atomic(vec![put("c", "{}"), unstorable])).await.unwrap_err();
+    assert_eq!((error.kind(), error.failed_mutation()), (ErrorKind::TooLarge, Some(1)));
+    assert_eq!(store.get(&[at]).await.unwrap()[0].as_ref().unwrap().expires_at, later);
+    assert_eq!(store.maintain(Maintenance::Verify).await.unwrap().problems, Vec::<String>::new());
+    assert_eq!(count(&store).await, 2);
 }
 
 #[tokio::test]
