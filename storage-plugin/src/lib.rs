@@ -1,0 +1,11 @@
+#![doc = include_str!("../README.md")]
+
+pub mod abi;
+#[cfg(feature = "host")]
+pub mod host;
+mod message;
+pub mod note;
+pub mod plugin;
+pub mod wire;
+
+pub use message::{Incoming, Outgoing};
