@@ -52,7 +52,7 @@ pub fn apply(
     if let Some(precondition) = &mutation.precondition
         && !precondition.holds(current)
     {
-        return Err(precondition_failed(mutation, current));
+        return Err(precondition_failed(mutation, current.map(|record| &record.version)));
     }
     let step = Step { mutation, current, leftover, now, version };
     match &mutation.change {
@@ -169,17 +169,15 @@ impl Step<'_> {
     }
 }
 
-fn precondition_failed(mutation: &Mutation, current: Option<&Record>) -> Error {
+/// The error of a mutation whose precondition does not hold: `current` is the version of the record that is there.
+pub fn precondition_failed(mutation: &Mutation, current: Option<&Version>) -> Error {
     use crate::Precondition;
 
     let address = &mutation.address;
     let message = match (&mutation.precondition, current) {
         (Some(Precondition::Absent), _) => format!("{address} exists already"),
-        (Some(Precondition::Version(version)), Some(record)) => {
-            format!(
-                "{address} has version {}, not {version}: it was changed since it was read",
-                record.version
-            )
+        (Some(Precondition::Version(version)), Some(current)) => {
+            format!("{address} has version {current}, not {version}: it was changed since it was read")
         }
         _ => format!("{address} does not exist"),
     };

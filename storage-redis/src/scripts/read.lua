@@ -1,0 +1,21 @@
+-- Reads records that are counters or lists with what belongs to them.
+-- KEYS: the records. ARGV: for each the number of bytes before the record's own key.
+-- Replies for each: nil, or the record and, for counters, fields and values, for a list, its length.
+local results = {}
+for i, record in ipairs(KEYS) do
+  local raw = redis.call('GET', record)
+  if raw then
+    local kind, skip = string.sub(raw, 2, 2), tonumber(ARGV[i])
+    local companion = string.sub(record, 1, skip - 2) .. kind .. ':' .. string.sub(record, skip + 1)
+    if kind == 'c' then
+      results[i] = { raw, redis.call('HGETALL', companion) }
+    elseif kind == 'l' then
+      results[i] = { raw, redis.call('LLEN', companion) }
+    else
+      results[i] = { raw }
+    end
+  else
+    results[i] = false
+  end
+end
+return results

@@ -1,0 +1,352 @@
+//! Writing batches.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+use redis::Value as Reply;
+use smol_str::SmolStr;
+use storage_core::{
+    Address, Atomicity, Batch, Change, CollectionName, Effect, Error, ErrorKind, Mutation, Precondition,
+    Result, Timestamp, Value, Version, Written,
+};
+
+use crate::client::{Client, items, malformed, number, slot, text};
+use crate::convert::{NEVER, expiry, payload, time};
+use crate::layout::Place;
+use crate::script::{PUT, WRITE};
+
+/// Most mutations, and about most bytes, in one call of a script: while it runs, no other client is served.
+const MUTATIONS_AT_ONCE: usize = 512;
+const BYTES_AT_ONCE: usize = 1 << 20;
+
+impl Client {
+    pub(crate) async fn write(&self, batch: &Batch) -> Result<Vec<Result<Written>>> {
+        self.check_open()?;
+        if batch.mutations.is_empty() {
+            return Ok(Vec::new());
+        }
+        let makes = |mutation: &&Mutation| !matches!(mutation.change, Change::Delete | Change::Check);
+        let made = batch.mutations.iter().filter(makes).map(|mutation| &mutation.address.collection);
+        self.announce(made).await?;
+        let now = time(Timestamp::now());
+        let results = match batch.atomicity {
+            Atomicity::Atomic => self.write_atomic(&batch.mutations, &now).await?,
+            Atomicity::Independent => self.write_independent(&batch.mutations, &now).await?,
+        };
+        let applied = results.iter().filter(|result| result.is_ok()).count();
+        self.writes.fetch_add(applied as u64, Ordering::Relaxed);
+        Ok(results)
+    }
+
+    async fn write_atomic(&self, mutations: &[Mutation], now: &str) -> Result<Vec<Result<Written>>> {
+        let all: Vec<(usize, &Mutation)> = mutations.iter().enumerate().collect();
+        let places: Vec<Place> =
+            mutations.iter().map(|mutation| self.layout.record(&mutation.address)).collect();
+        let replies = self.run(&all, &places, "a", now).await?;
+        if let [Reply::BulkString(word), position, failure] = replies.as_slice()
+            && word == b"failed"
+        {
+            let position = usize::try_from(number(position.clone())?).unwrap_or(usize::MAX);
+            let mutation = mutations.get(position).ok_or_else(|| malformed("the position of no mutation"))?;
+            let error = refused(mutation, items(failure.clone())?);
+            return Err(if mutations.len() > 1 { error.mutation(position) } else { error });
+        }
+        self.results(&all, replies)?.into_iter().map(Ok).collect()
+    }
+
+    async fn write_independent(&self, mutations: &[Mutation], now: &str) -> Result<Vec<Result<Written>>> {
+        // Mutations of one record are always in one group, where they keep their order.
+        let mut groups: BTreeMap<(&CollectionName, u16), Vec<(usize, &Mutation)>> = BTreeMap::new();
+        for (position, mutation) in mutations.iter().enumerate() {
+            let Address { collection, key } = &mutation.address;
+            groups.entry((collection, self.layout.shard_of(key))).or_default().push((position, mutation));
+        }
+        let written = groups.into_iter().map(|((collection, shard), group)| async move {
+            if group.iter().all(|(_, mutation)| is_plain(mutation)) {
+                self.put_group(collection, shard, &group, now).await
+            } else {
+                self.write_group(&group, now).await
+            }
+        });
+        let mut results: HashMap<usize, Result<Written>> =
+            join_all(written).await.into_iter().flatten().collect();
+        let missing = || Err(malformed("no result for a mutation"));
+        let results: Vec<_> =
+            (0..mutations.len()).map(|at| results.remove(&at).unwrap_or_else(missing)).collect();
+        // A database that cannot be reached is an error of the whole call, for the layers above to see.
+        match results.first() {
+            Some(Err(first)) if is_of_the_link(first) && results.iter().all(Result::is_err) => {
+                Err(first.clone())
+            }
+            _ => Ok(results),
+        }
+    }
+
+    /// Unconditional puts without expiry.
+    async fn put_group(
+        &self,
+        collection: &CollectionName,
+        shard: u16,
+        group: &[(usize, &Mutation)],
+        now: &str,
+    ) -> Vec<(usize, Result<Written>)> {
+        let index = self.layout.index(collection, shard);
+        let slot = slot(&index);
+        let mut results = Vec::with_capacity(group.len());
+        for chunk in chunks(group) {
+            let mut keys = Vec::with_capacity(chunk.len() + 1);
+            let mut arguments = Vec::with_capacity(chunk.len() + 2);
+            arguments.push(now.as_bytes().to_vec());
+            arguments.push(Vec::new());
+            let mut put = Vec::with_capacity(chunk.len());
+            for (position, mutation) in chunk {
+                match self.put_argument(mutation, now) {
+                    Ok((argument, version)) => {
+                        let place = self.layout.record(&mutation.address);
+                        arguments[1] = place.skip.to_string().into_bytes();
+                        keys.push(place.key);
+                        arguments.push(argument);
+                        put.push((*position, version));
+                    }
+                    Err(error) => results.push((*position, Err(error))),
+                }
+            }
+            if put.is_empty() {
+                continue;
+            }
+            keys.push(index.clone());
+            let done = PUT.run(&self.link, slot, &keys, &arguments).await;
+            results.extend(put.into_iter().map(|(position, version)| {
+                let written = Written { version: Some(version), effect: Effect::Done };
+                (position, done.as_ref().map(|_| written).map_err(Clone::clone))
+            }));
+        }
+        results
+    }
+
+    fn put_argument(&self, mutation: &Mutation, now: &str) -> Result<(Vec<u8>, Version)> {
+        let Change::Put { value, .. } = &mutation.change else { return Err(malformed("no put")) };
+        let (kind, payload) = payload(value, self.serializer)?.ok_or_else(|| malformed("no plain value"))?;
+        let version = self.versions.next();
+        let mut argument = Vec::with_capacity(49 + payload.len());
+        argument.push(kind);
+        argument.extend_from_slice(now.as_bytes());
+        argument.extend_from_slice(NEVER.as_bytes());
+        argument.extend_from_slice(&version);
+        argument.extend_from_slice(&payload);
+        Ok((argument, as_version(&version)?))
+    }
+
+    async fn write_group(&self, group: &[(usize, &Mutation)], now: &str) -> Vec<(usize, Result<Written>)> {
+        let mut results = Vec::with_capacity(group.len());
+        for chunk in chunks(group) {
+            let places: Vec<Place> =
+                chunk.iter().map(|(_, mutation)| self.layout.record(&mutation.address)).collect();
+            let done = self.run(chunk, &places, "i", now).await;
+            match done.and_then(|replies| self.results(chunk, replies)) {
+                Ok(written) => results.extend(chunk.iter().map(|(position, _)| *position).zip(written)),
+                Err(error) => {
+                    results.extend(chunk.iter().map(|(position, _)| (*position, Err(error.clone()))));
+                }
+            }
+        }
+        results
+    }
+
+    /// Runs the general script over mutations of one slot.
+    async fn run(
+        &self,
+        mutations: &[(usize, &Mutation)],
+        places: &[Place],
+        mode: &str,
+        now: &str,
+    ) -> Result<Vec<Reply>> {
+        let mut arguments = Vec::with_capacity(mutations.len() + 2);
+        arguments.push(now.as_bytes().to_vec());
+        arguments.push(mode.as_bytes().to_vec());
+        for ((_, mutation), place) in mutations.iter().zip(places) {
+            arguments.push(self.argument(mutation, place)?);
+        }
+        let keys: Vec<&str> = places.iter().map(|place| place.key.as_str()).collect();
+        let slot = keys.first().map_or(0, |key| slot(key));
+        items(WRITE.run(&self.link, slot, &keys, &arguments).await?)
+    }
+
+    /// One mutation as the script reads it.
+    fn argument(&self, mutation: &Mutation, place: &Place) -> Result<Vec<u8>> {
+        let mut packed = Packed(Vec::new());
+        let precondition = match &mutation.precondition {
+            None => String::new(),
+            Some(Precondition::Absent) => "a".to_owned(),
+            Some(Precondition::Present) => "p".to_owned(),
+            Some(Precondition::Version(version)) => format!("v{version}"),
+        };
+        let version = self.versions.next();
+        let mut head = |parts: u32, operation: &str| {
+            packed.array(4 + parts);
+            packed.text(place.skip.to_string().as_bytes());
+            packed.text(precondition.as_bytes());
+            packed.text(operation.as_bytes());
+            packed.text(&version);
+        };
+        match &mutation.change {
+            Change::Put { value, expires_at } => {
+                head(3, "put");
+                match (payload(value, self.serializer)?, value) {
+                    (Some((kind, payload)), _) => {
+                        packed.text(&[kind]);
+                        packed.text(expiry(*expires_at).as_bytes());
+                        packed.text(&payload);
+                    }
+                    (None, Value::Counters(fields)) => {
+                        packed.text(b"c");
+                        packed.text(expiry(*expires_at).as_bytes());
+                        packed.fields(fields);
+                    }
+                    (None, _) => return Err(Error::invalid("a list cannot be put: append its items")),
+                }
+            }
+            Change::Delete => head(0, "delete"),
+            Change::Check => head(0, "check"),
+            Change::Touch { expires_at } => {
+                head(1, "touch");
+                packed.text(expiry(*expires_at).as_bytes());
+            }
+            Change::Increment { fields, expires_at } => {
+                head(2, "increment");
+                packed.text(expiry(*expires_at).as_bytes());
+                packed.fields(fields);
+            }
+            Change::Append { items, expires_at } => {
+                head(2, "append");
+                packed.text(expiry(*expires_at).as_bytes());
+                packed.array(u32::try_from(items.len()).unwrap_or(u32::MAX));
+                for item in items {
+                    packed.text(item.as_bytes());
+                }
+            }
+        }
+        Ok(packed.0)
+    }
+
+    fn results(&self, mutations: &[(usize, &Mutation)], replies: Vec<Reply>) -> Result<Vec<Result<Written>>> {
+        if replies.len() != mutations.len() {
+            return Err(malformed("another number of results than there are mutations"));
+        }
+        mutations.iter().zip(replies).map(|((_, mutation), reply)| outcome(mutation, items(reply)?)).collect()
+    }
+}
+
+/// Whether the fast script can do it.
+fn is_plain(mutation: &Mutation) -> bool {
+    let plain =
+        matches!(&mutation.change, Change::Put { value: Value::Json(_) | Value::Bytes(_), expires_at: None });
+    plain && mutation.precondition.is_none()
+}
+
+fn is_of_the_link(error: &Error) -> bool {
+    !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
+        && std::error::Error::source(error).is_some_and(|source| source.is::<redis::RedisError>())
+}
+
+/// Cuts mutations into parts that do not keep the server for long.
+fn chunks<'a, 'm>(group: &'a [(usize, &'m Mutation)]) -> impl Iterator<Item = &'a [(usize, &'m Mutation)]> {
+    let mut rest = group;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |(_, mutation): &&(usize, &Mutation)| {
+            bytes += mutation.size();
+            bytes <= BYTES_AT_ONCE
+        };
+        let count = rest.iter().take(MUTATIONS_AT_ONCE).take_while(fits).count().max(1);
+        let (chunk, after) = rest.split_at_checked(count)?;
+        rest = after;
+        Some(chunk)
+    })
+}
+
+/// What the script says of one mutation.
+fn outcome(mutation: &Mutation, mut parts: Vec<Reply>) -> Result<Result<Written>> {
+    let mut parts = parts.drain(..);
+    let mut next = || parts.next().ok_or_else(|| malformed("an outcome that is cut short"));
+    let word = text(next()?)?;
+    if word == "failed" {
+        return Ok(Err(refused(mutation, items(next()?)?)));
+    }
+    if word == "deleted" {
+        let existed = number(next()?)? == 1;
+        return Ok(Ok(Written { version: None, effect: Effect::Deleted { existed } }));
+    }
+    let version = text(next()?)?;
+    let version = if version.is_empty() { None } else { Some(Version::new(version)?) };
+    let effect = match (word.as_str(), &mutation.change) {
+        ("done", _) => Effect::Done,
+        ("length", _) => Effect::Length(number(next()?)?),
+        ("counters", Change::Increment { fields, .. }) => {
+            let sums = items(next()?)?.into_iter().map(|sum| {
+                text(sum)?.parse::<i64>().map_err(|_| malformed("a counter that is no 64-bit number"))
+            });
+            let sums: Vec<i64> = sums.collect::<Result<_>>()?;
+            Effect::Counters(fields.keys().cloned().zip(sums).collect())
+        }
+        _ => return Err(malformed("an outcome that is not known")),
+    };
+    Ok(Ok(Written { version, effect }))
+}
+
+/// The error of a mutation that the script refused.
+fn refused(mutation: &Mutation, parts: Vec<Reply>) -> Error {
+    let address = &mutation.address;
+    let words: Vec<String> = parts.into_iter().map(|part| text(part).unwrap_or_default()).collect();
+    let word = |at: usize| words.get(at).map_or("", String::as_str);
+    match word(0) {
+        "precondition" => {
+            storage_core::apply::precondition_failed(mutation, Version::new(word(1)).ok().as_ref())
+        }
+        "not_found" => Error::new(ErrorKind::NotFound, format!("{address} is not there to touch")),
+        "kind" => {
+            let (kind, operation) = (crate::convert::kind_name(word(1)), mutation.change.name());
+            Error::new(ErrorKind::TypeMismatch, format!("{operation} of {address}: the record holds {kind}"))
+        }
+        "range" => Error::new(
+            ErrorKind::OutOfRange,
+            format!("{address}: {} plus {} leaves the range of 64 bits", word(2), word(3)),
+        ),
+        "foreign" => Error::new(
+            ErrorKind::TypeMismatch,
+            format!(
+                "another program keeps something else under the key of {address}: {}; give the store a prefix of its own",
+                word(1)
+            ),
+        ),
+        other => malformed(&format!("the refusal {other:?}, which is not known")),
+    }
+}
+
+fn as_version(text: &[u8; 16]) -> Result<Version> {
+    Version::new(std::str::from_utf8(text).unwrap_or_default())
+}
+
+/// MessagePack as the server's reader takes it.
+struct Packed(Vec<u8>);
+
+impl Packed {
+    fn array(&mut self, length: u32) {
+        // Writing to a vector cannot fail.
+        let _ = rmp::encode::write_array_len(&mut self.0, length);
+    }
+
+    fn text(&mut self, bytes: &[u8]) {
+        let _ = rmp::encode::write_str_len(&mut self.0, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn fields(&mut self, fields: &BTreeMap<SmolStr, i64>) {
+        self.array(u32::try_from(2 * fields.len()).unwrap_or(u32::MAX));
+        for (name, number) in fields {
+            self.text(name.as_bytes());
+            self.text(number.to_string().as_bytes());
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The Redis backend against the in-memory reference.
+
+mod harness;
+
+storage_testkit::differential!(harness::Standalone);
