@@ -2,4 +2,10 @@
 
 mod harness;
 
-storage_testkit::differential!(harness::Standalone);
+mod standalone {
+    storage_testkit::differential!(super::harness::Standalone);
+}
+
+mod cluster {
+    storage_testkit::differential!(super::harness::Cluster { shards: 4 });
+}

@@ -9,6 +9,8 @@ mod harness;
 pub mod helpers;
 mod list;
 pub mod negative;
+#[cfg(unix)]
+pub mod servers;
 mod suite;
 
 pub(crate) use suite::__case_list;

@@ -1,70 +1,51 @@
-//! A Redis server of its own for each test.
+//! Redis stores on servers that the tests start.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use storage_core::{Backend, Error, ErrorKind, Result};
+use rustix::process::Signal;
+use storage_core::{Backend, Result};
 use storage_redis::{RedisBackend, RedisConfig};
+use storage_testkit::servers::{RedisCluster, RedisSentinels, RedisServer, RedisSettings, free_port};
 use storage_testkit::{Fixture, Harness, ServerControl};
-use tempfile::TempDir;
 
 const PASSWORD: &str = "correct-horse-battery";
 
-/// One server for each fixture.
+pub(crate) async fn open(url: &str) -> Result<Arc<dyn Backend>> {
+    Ok(Arc::new(RedisBackend::open(RedisConfig::from_url(url)?).await?))
+}
+
+/// A prefix that no other fixture has.
+fn prefix() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("test{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A server of its own for each store.
 pub(crate) struct Standalone;
 
 #[async_trait]
 impl Harness for Standalone {
     async fn create(&self) -> Result<Box<dyn Fixture>> {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let port = free_port();
-        let server = Server { directory, port, process: Mutex::new(None) };
-        server.start().await?;
-        Ok(Box::new(server))
+        let settings = RedisSettings { password: Some(PASSWORD.to_owned()), more: Vec::new() };
+        Ok(Box::new(Alone(RedisServer::start(&settings)?)))
     }
 }
 
-struct Server {
-    directory: TempDir,
-    port: u16,
-    process: Mutex<Option<Child>>,
-}
+struct Alone(RedisServer);
 
-fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a loopback port");
-    socket.local_addr().expect("its address").port()
-}
-
-impl Server {
-    fn config(&self, password: &str) -> RedisConfig {
-        let url =
-            format!("redis://:{password}@127.0.0.1:{}/0?response_timeout=2s&connect_timeout=2s", self.port);
-        RedisConfig::from_url(&url).expect("a URL")
-    }
-
-    fn signal(&self, signal: &str) {
-        let process = self.process.lock().unwrap();
-        let pid = process.as_ref().expect("a running server").id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(mut process) = self.process.lock().unwrap().take() {
-            let _ = process.kill();
-            let _ = process.wait();
-        }
+impl Alone {
+    fn url(&self, password: &str) -> String {
+        format!("redis://:{password}@{}/0?response_timeout=2s&connect_timeout=2s", self.0.address())
     }
 }
 
 #[async_trait]
-impl Fixture for Server {
+impl Fixture for Alone {
     async fn open(&self) -> Result<Arc<dyn Backend>> {
-        Ok(Arc::new(RedisBackend::open(self.config(PASSWORD)).await?))
+        open(&self.url(PASSWORD)).await
     }
 
     fn persistent(&self) -> bool {
@@ -76,8 +57,7 @@ impl Fixture for Server {
     }
 
     async fn open_bad_endpoint(&self) -> Result<Arc<dyn Backend>> {
-        let url = format!("redis://:{PASSWORD}@127.0.0.1:{}", free_port());
-        Ok(Arc::new(RedisBackend::open(RedisConfig::from_url(&url)?).await?))
+        open(&format!("redis://:{PASSWORD}@127.0.0.1:{}", free_port()?)).await
     }
 
     fn server(&self) -> Option<&dyn ServerControl> {
@@ -86,69 +66,87 @@ impl Fixture for Server {
 }
 
 #[async_trait]
-impl ServerControl for Server {
+impl ServerControl for Alone {
     async fn open_wrong_password(&self) -> Result<Arc<dyn Backend>> {
-        Ok(Arc::new(RedisBackend::open(self.config("wrong")).await?))
+        open(&self.url("wrong")).await
     }
 
     async fn stop(&self) -> Result<()> {
-        let process = self.process.lock().unwrap().take();
-        let mut process = process.expect("a running server");
-        let pid = process.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill").success());
-        process.wait().expect("the server ends");
-        Ok(())
+        self.0.process().stop(Signal::TERM)
     }
 
     async fn start(&self) -> Result<()> {
-        let path: PathBuf = self.directory.path().into();
-        let process = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--requirepass", PASSWORD])
-            .args(["--appendonly", "yes", "--save", "", "--dir"])
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn();
-        let process = process.map_err(|error| {
-            Error::new(ErrorKind::Unavailable, format!("redis-server: {error}; apt-get install redis-server"))
-        })?;
-        *self.process.lock().unwrap() = Some(process);
-        let started = Instant::now();
-        loop {
-            match RedisBackend::open(self.config(PASSWORD)).await {
-                Ok(_) => return Ok(()),
-                Err(error) if started.elapsed() > Duration::from_secs(20) => return Err(error),
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
+        self.0.restart()
     }
 
     async fn pause(&self) -> Result<()> {
-        self.signal("-STOP");
-        Ok(())
+        self.0.process().signal(Signal::STOP)
     }
 
     async fn resume(&self) -> Result<()> {
-        self.signal("-CONT");
-        Ok(())
+        self.0.process().signal(Signal::CONT)
     }
 
     async fn cut_connections(&self) -> Result<()> {
-        let kill = Command::new("redis-cli")
-            .args([
-                "-p",
-                &self.port.to_string(),
-                "-a",
-                PASSWORD,
-                "--no-auth-warning",
-                "client",
-                "kill",
-                "type",
-                "normal",
-            ])
-            .stdout(Stdio::null())
-            .status();
-        assert!(kill.expect("redis-cli").success());
-        Ok(())
+        self.0.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).map(drop)
+    }
+}
+
+/// Stores on one cluster that all tests of the binary share, each under its own prefix.
+pub(crate) struct Cluster {
+    /// Over how many slots a collection is spread.
+    pub(crate) shards: u16,
+}
+
+/// Ended by the testkit when the process ends.
+pub(crate) static CLUSTER: LazyLock<RedisCluster> =
+    LazyLock::new(|| RedisCluster::start().expect("a cluster of six servers"));
+
+#[async_trait]
+impl Harness for Cluster {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let (hosts, shards) = (CLUSTER.hosts(), self.shards);
+        let url = format!("redis+cluster://{hosts}?prefix={}&shards={shards}", prefix());
+        Ok(Box::new(Shared { url, bad: format!("redis+cluster://127.0.0.1:{}", free_port()?) }))
+    }
+}
+
+/// Stores on the master that sentinels name.
+pub(crate) struct Sentinel;
+
+pub(crate) static SENTINELS: LazyLock<RedisSentinels> =
+    LazyLock::new(|| RedisSentinels::start().expect("a master, a replica and three sentinels"));
+
+#[async_trait]
+impl Harness for Sentinel {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let (hosts, master) = (SENTINELS.hosts(), RedisSentinels::MASTER);
+        let url = format!("redis+sentinel://{hosts}/{master}/0?prefix={}", prefix());
+        Ok(Box::new(Shared { url, bad: format!("redis+sentinel://127.0.0.1:{}/{master}", free_port()?) }))
+    }
+}
+
+/// A store under a prefix of its own on servers that other tests use too.
+struct Shared {
+    url: String,
+    bad: String,
+}
+
+#[async_trait]
+impl Fixture for Shared {
+    async fn open(&self) -> Result<Arc<dyn Backend>> {
+        open(&self.url).await
+    }
+
+    fn persistent(&self) -> bool {
+        true
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn open_bad_endpoint(&self) -> Result<Arc<dyn Backend>> {
+        open(&self.bad).await
     }
 }

@@ -1,0 +1,182 @@
+//! One server process.
+
+use std::io;
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use storage_core::{Error, ErrorKind, Result};
+use tempfile::TempDir;
+
+use super::guardian;
+
+/// How long a server may take until it listens.
+const START: Duration = Duration::from_secs(30);
+
+/// A loopback port on which nothing listens, and on the port 10,000 above neither (the bus of a Redis Cluster).
+///
+/// # Errors
+/// [`Unavailable`](ErrorKind::Unavailable) if none is found.
+pub fn free_port() -> Result<u16> {
+    for _ in 0..200 {
+        // Below the range from which the system gives ports to clients, so that none takes it in between.
+        let port = fastrand::u16(16_000..22_000);
+        let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        if free(port) && free(port + 10_000) {
+            return Ok(port);
+        }
+    }
+    Err(Error::new(ErrorKind::Unavailable, "no free port among 200 tried between 16000 and 22000"))
+}
+
+/// A server process with its directory; both go when the value is dropped, or when this process ends however it does.
+pub struct Process {
+    program: String,
+    arguments: Vec<String>,
+    directory: Option<TempDir>,
+    path: PathBuf,
+    port: u16,
+    child: Mutex<Option<Child>>,
+}
+
+impl Process {
+    /// Starts a program in a temporary directory and waits until it listens on the port.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if it is not installed (`install` says how to), ends at once, or does
+    /// not listen within 30 seconds; the message has the last lines of its output.
+    pub fn start(program: &str, arguments: Vec<String>, port: u16, install: &str) -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("storage-test-")
+            .tempdir()
+            .map_err(|e| trouble("a directory", &e))?;
+        let path = directory.path().to_owned();
+        let process = Self {
+            program: program.to_owned(),
+            arguments,
+            directory: Some(directory),
+            path,
+            port,
+            child: Mutex::new(None),
+        };
+        process.spawn().map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                Error::new(ErrorKind::Unavailable, format!("{program} is not installed: {install}"))
+            }
+            _ => trouble(program, &error),
+        })?;
+        process.wait_for_port()?;
+        Ok(process)
+    }
+
+    /// The directory in which it runs.
+    pub fn directory(&self) -> &Path {
+        &self.path
+    }
+
+    /// The port on which it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The number of the process; `None` while it is stopped.
+    pub fn id(&self) -> Option<u32> {
+        self.child().as_ref().map(Child::id)
+    }
+
+    /// Ends it with a signal and waits until it is gone: `TERM` lets it finish what it does, `KILL` does not.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if it is not running.
+    pub fn stop(&self, signal: Signal) -> Result<()> {
+        self.signal(signal)?;
+        if let Some(mut child) = self.child().take() {
+            child.wait().map_err(|error| trouble(&self.program, &error))?;
+            guardian::forget(child.id());
+        }
+        Ok(())
+    }
+
+    /// Starts it again, with the same directory and port.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn restart(&self) -> Result<()> {
+        self.spawn().map_err(|error| trouble(&self.program, &error))?;
+        self.wait_for_port()
+    }
+
+    /// Freezes it (`STOP`), lets it go on (`CONT`), or sends any other signal.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if it is not running.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let pid = pid
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("{} is not running", self.program)))?;
+        kill_process(pid, signal).map_err(|error| trouble(&self.program, &error.into()))
+    }
+
+    /// Leaves process and directory behind: returns the number of the process and the directory, for who ends it later.
+    pub fn detach(mut self) -> (Option<u32>, PathBuf) {
+        let id = self.child().take().map(|child| child.id());
+        if let Some(id) = id {
+            guardian::forget(id);
+        }
+        if let Some(directory) = self.directory.take() {
+            let _ = directory.keep();
+        }
+        (id, self.path.clone())
+    }
+
+    fn spawn(&self) -> io::Result<()> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path.join("output.log"))?;
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments).current_dir(&self.path).stdin(Stdio::null());
+        command.stdout(log.try_clone()?).stderr(log);
+        // A Ctrl-C at the terminal is for the tests; they end their servers.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command.spawn()?;
+        guardian::watch(child.id(), &self.path);
+        *self.child() = Some(child);
+        Ok(())
+    }
+
+    fn wait_for_port(&self) -> Result<()> {
+        let started = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
+            let ended = self.child().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))));
+            if ended || started.elapsed() > START {
+                let log = std::fs::read_to_string(self.path.join("output.log")).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(8).collect();
+                let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+                let what = if ended { "ended at once" } else { "does not listen" };
+                let message = format!("{} {what} (port {}): {tail}", self.program, self.port);
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+            guardian::forget(child.id());
+        }
+    }
+}
+
+fn trouble(what: &str, error: &io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{what}: {error}"))
+}

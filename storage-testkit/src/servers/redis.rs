@@ -1,0 +1,225 @@
+//! Redis servers: alone, as a cluster, and behind sentinels.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use storage_core::{Error, ErrorKind, Result};
+
+use super::{Process, free_port};
+
+const INSTALL: &str = "run `cargo xtask services install redis`, or install Debian's redis-server";
+
+/// What a Redis server is started with, besides its port.
+#[derive(Clone, Debug, Default)]
+pub struct RedisSettings {
+    /// The password that clients give.
+    pub password: Option<String>,
+    /// Lines of the server's configuration, as arguments: `["--maxmemory", "8mb"]`.
+    pub more: Vec<String>,
+}
+
+/// One Redis server that keeps an append-only file, so that a restart loses nothing that was acknowledged.
+pub struct RedisServer {
+    process: Process,
+    password: Option<String>,
+}
+
+impl RedisServer {
+    /// Starts a server.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn start(settings: &RedisSettings) -> Result<Self> {
+        let port = free_port()?;
+        let port_text = port.to_string();
+        let mut arguments: Vec<String> =
+            ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
+                .map(str::to_owned)
+                .into();
+        if let Some(password) = &settings.password {
+            arguments.extend([
+                "--requirepass".to_owned(),
+                password.clone(),
+                "--masterauth".to_owned(),
+                password.clone(),
+            ]);
+        }
+        arguments.extend(settings.more.iter().cloned());
+        let process = Process::start("redis-server", arguments, port, INSTALL)?;
+        let server = Self { process, password: settings.password.clone() };
+        server.wait_until_loaded()?;
+        Ok(server)
+    }
+
+    /// The process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The port on which it listens.
+    pub fn port(&self) -> u16 {
+        self.process.port()
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port())
+    }
+
+    /// Starts it again after it was stopped, and waits until it has loaded its data.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn restart(&self) -> Result<()> {
+        self.process.restart()?;
+        self.wait_until_loaded()
+    }
+
+    /// Runs a command by `redis-cli` and returns what it prints.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if it cannot be run.
+    pub fn command(&self, words: &[&str]) -> Result<String> {
+        let port = self.port().to_string();
+        let mut arguments = vec!["-p", &port];
+        if let Some(password) = &self.password {
+            arguments.extend(["-a", password, "--no-auth-warning"]);
+        }
+        arguments.extend(words);
+        redis_cli(&arguments)
+    }
+
+    /// Leaves the server running; see [`Process::detach`].
+    pub fn detach(self) -> (Option<u32>, std::path::PathBuf) {
+        self.process.detach()
+    }
+
+    fn wait_until_loaded(&self) -> Result<()> {
+        wait("the server does not load its data", || {
+            self.command(&["PING"]).is_ok_and(|reply| reply.trim() == "PONG" || reply.contains("NOAUTH"))
+        })
+    }
+}
+
+/// A Redis Cluster of three masters, each with a replica.
+pub struct RedisCluster {
+    /// The nodes.
+    pub nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts six servers and makes them a cluster.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn start() -> Result<Self> {
+        let settings = RedisSettings {
+            password: None,
+            more: ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"].map(str::to_owned).into(),
+        };
+        let nodes = (0..6).map(|_| RedisServer::start(&settings)).collect::<Result<Vec<_>>>()?;
+        let addresses: Vec<String> = nodes.iter().map(RedisServer::address).collect();
+        let mut create = vec!["--cluster", "create"];
+        create.extend(addresses.iter().map(String::as_str));
+        create.extend(["--cluster-replicas", "1", "--cluster-yes"]);
+        redis_cli(&create)?;
+        let cluster = Self { nodes };
+        wait("the cluster does not come up", || {
+            cluster.nodes.iter().all(|node| {
+                node.command(&["CLUSTER", "INFO"]).is_ok_and(|info| info.contains("cluster_state:ok"))
+            }) && cluster.nodes.iter().filter(|node| is_synced_replica(node)).count() == 3
+        })?;
+        Ok(cluster)
+    }
+
+    /// `host:port` of every node, with commas.
+    pub fn hosts(&self) -> String {
+        self.nodes.iter().map(RedisServer::address).collect::<Vec<_>>().join(",")
+    }
+}
+
+/// A master, a replica of it, and three sentinels that watch them.
+pub struct RedisSentinels {
+    /// The first master.
+    pub master: RedisServer,
+    /// Its replica.
+    pub replica: RedisServer,
+    /// The sentinels.
+    pub sentinels: Vec<Process>,
+}
+
+impl RedisSentinels {
+    /// The name under which the sentinels know the master.
+    pub const MASTER: &str = "primary";
+
+    /// Starts them all.
+    ///
+    /// # Errors
+    /// As [`Process::start`].
+    pub fn start() -> Result<Self> {
+        let master = RedisServer::start(&RedisSettings::default())?;
+        let port = master.port().to_string();
+        let more = ["--replicaof", "127.0.0.1", &port].map(str::to_owned).into();
+        let replica = RedisServer::start(&RedisSettings { password: None, more })?;
+        wait("the replica does not follow its master", || is_synced_replica(&replica))?;
+        let sentinels = (0..3).map(|_| sentinel(&port)).collect::<Result<Vec<_>>>()?;
+        let started = Self { master, replica, sentinels };
+        wait("the sentinels do not find each other", || {
+            started.sentinels.iter().all(|sentinel| {
+                let port = sentinel.port().to_string();
+                let seen = redis_cli(&["-p", &port, "SENTINEL", "CKQUORUM", Self::MASTER]);
+                let replicas = redis_cli(&["-p", &port, "SENTINEL", "REPLICAS", Self::MASTER]);
+                seen.is_ok_and(|text| text.starts_with("OK 3"))
+                    && replicas.is_ok_and(|text| text.contains("slave"))
+            })
+        })?;
+        Ok(started)
+    }
+
+    /// `host:port` of every sentinel, with commas.
+    pub fn hosts(&self) -> String {
+        let hosts = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port()));
+        hosts.collect::<Vec<_>>().join(",")
+    }
+}
+
+fn sentinel(master_port: &str) -> Result<Process> {
+    let port = free_port()?;
+    let name = RedisSentinels::MASTER;
+    // A sentinel writes into its configuration file, so it has to have one; it finds it in its own directory.
+    let script = format!(
+        "printf '%s\\n' 'port {port}' 'bind 127.0.0.1' 'sentinel monitor {name} 127.0.0.1 {master_port} 2' \
+         'sentinel down-after-milliseconds {name} 1000' 'sentinel failover-timeout {name} 4000' \
+         > sentinel.conf && exec redis-server sentinel.conf --sentinel"
+    );
+    Process::start("sh", vec!["-c".to_owned(), script], port, INSTALL)
+}
+
+fn is_synced_replica(server: &RedisServer) -> bool {
+    server.command(&["INFO", "replication"]).is_ok_and(|info| info.contains("master_link_status:up"))
+}
+
+fn redis_cli(arguments: &[&str]) -> Result<String> {
+    let output = Command::new("redis-cli")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Error::new(ErrorKind::Unavailable, format!("redis-cli: {error}: {INSTALL}")))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        return Ok(text);
+    }
+    let told = String::from_utf8_lossy(&output.stderr);
+    Err(Error::new(ErrorKind::Unavailable, format!("redis-cli: {}{}", text.trim(), told.trim())))
+}
+
+fn wait(trouble: &str, until: impl Fn() -> bool) -> Result<()> {
+    let started = Instant::now();
+    while !until() {
+        if started.elapsed() > Duration::from_secs(60) {
+            return Err(Error::new(ErrorKind::Unavailable, trouble));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
