@@ -154,22 +154,21 @@ STORAGE_PLUGIN_EXPORT const storage_descriptor *storage_plugin_entry(void);
 #define STORAGE_PLUGIN_STRING(text) STORAGE_PLUGIN_STRING_(text)
 
 /*
- * Writes the note; once, at file scope, with string literals that equal the descriptor's:
+ * Writes the note; once, at file scope, with string literals that equal the descriptor's and have no quote or
+ * backslash in them:
  *     STORAGE_PLUGIN_NOTE("example", "1.0.0", "example 1.0.0");
+ * In assembly, because C++ has no array of characters without the NUL that the note must not have.
  */
-#define STORAGE_PLUGIN_NOTE(name_, version_, build_)                                                               \
-    static const struct {                                                                                          \
-        uint32_t name_size, text_size, type;                                                                       \
-        char name[8];                                                                                              \
-        char text[sizeof("abi=" STORAGE_PLUGIN_STRING(STORAGE_PLUGIN_ABI_MAJOR) "." STORAGE_PLUGIN_STRING(         \
-                             STORAGE_PLUGIN_ABI_MINOR) "\nname=" name_ "\nversion=" version_ "\nbuild=" build_ "\n") - 1];  \
-    } storage_plugin_note __attribute__((used, aligned(4), section(STORAGE_PLUGIN_NOTE_SECTION))) = {              \
-        sizeof(STORAGE_PLUGIN_NOTE_NAME),                                                                          \
-        sizeof(storage_plugin_note.text),                                                                          \
-        STORAGE_PLUGIN_NOTE_TYPE,                                                                                  \
-        STORAGE_PLUGIN_NOTE_NAME,                                                                                  \
-        "abi=" STORAGE_PLUGIN_STRING(STORAGE_PLUGIN_ABI_MAJOR) "." STORAGE_PLUGIN_STRING(STORAGE_PLUGIN_ABI_MINOR) \
-        "\nname=" name_ "\nversion=" version_ "\nbuild=" build_ "\n"}
+#define STORAGE_PLUGIN_NOTE(name_, version_, build_)                                                                 \
+    __asm__(".pushsection " STORAGE_PLUGIN_NOTE_SECTION ",\"a\",%note\n"                                             \
+            ".balign 4\n"                                                                                            \
+            ".long 2f - 1f, 4f - 3f, " STORAGE_PLUGIN_STRING(STORAGE_PLUGIN_NOTE_TYPE) "\n"                          \
+            "1: .asciz \"" STORAGE_PLUGIN_NOTE_NAME "\"\n"                                                           \
+            "2: .balign 4\n"                                                                                         \
+            "3: .ascii \"abi=" STORAGE_PLUGIN_STRING(STORAGE_PLUGIN_ABI_MAJOR) "." STORAGE_PLUGIN_STRING(            \
+                STORAGE_PLUGIN_ABI_MINOR) "\\nname=" name_ "\\nversion=" version_ "\\nbuild=" build_ "\\n\"\n"          \
+            "4: .balign 4\n"                                                                                         \
+            ".popsection")
 
 #ifdef __cplusplus
 }

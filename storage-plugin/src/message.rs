@@ -1,6 +1,9 @@
 //! Messages as owned Rust values: what was received, and what is to be sent.
 
-#![expect(unsafe_code, reason = "messages cross the ABI as raw pointers; this module alone makes and reads them")]
+#![expect(
+    unsafe_code,
+    reason = "messages cross the ABI as raw pointers; this module alone makes and reads them"
+)]
 
 use std::ffi::c_void;
 use std::fmt;
@@ -50,7 +53,7 @@ impl Incoming {
             return None;
         }
         // SAFETY: `blobs` is not null and has `blob_count` slices until the release in `drop`.
-        let slice = unsafe { &*self.0.blobs.add(position) };
+        let slice = unsafe { &*self.0.blobs.wrapping_add(position) };
         if slice.data.is_null() {
             return Some(&[]);
         }
@@ -121,7 +124,14 @@ impl Outgoing {
         let slices = self.blobs.iter().map(|blob| Slice { data: blob.as_ptr(), len: blob.len() }).collect();
         let sent = Box::new(Sent { _head: self.head, _blobs: self.blobs, slices });
         let (blobs, blob_count) = (sent.slices.as_ptr(), sent.slices.len());
-        Message { head, head_len, blobs, blob_count, owner: Box::into_raw(sent).cast(), release: Some(release) }
+        Message {
+            head,
+            head_len,
+            blobs,
+            blob_count,
+            owner: Box::into_raw(sent).cast(),
+            release: Some(release),
+        }
     }
 
     /// The same message on the receiving side, without a border between.
@@ -149,7 +159,10 @@ mod tests {
     #[test]
     fn a_blob_outlives_its_message() {
         let large = Bytes::from(vec![7; 10_000]);
-        let sent = Outgoing { head: vec![1, 2], blobs: vec![Bytes::from_static(b"small"), large.clone(), Bytes::new()] };
+        let sent = Outgoing {
+            head: vec![1, 2],
+            blobs: vec![Bytes::from_static(b"small"), large.clone(), Bytes::new()],
+        };
         let message = Arc::new(sent.into_incoming());
         assert_eq!((message.head(), message.blob_count()), (&[1, 2][..], 3));
         let shared = message.share(1).unwrap();

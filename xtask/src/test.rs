@@ -3,13 +3,14 @@
 use anyhow::Result;
 
 use crate::step::{Session, cargo};
-use crate::{capabilities, readme};
+use crate::{capabilities, readme, services};
 
 /// Runs all tests, then what README.md tells people to run.
 ///
 /// A test that cannot run here (for want of root, say) writes a line that begins with `not run: ` straight to
 /// the standard error; the summary repeats it, so that it never counts as passed.
 pub(crate) fn run(session: &mut Session, long: bool) -> Result<()> {
+    services::install(session)?;
     let mut test = cargo(["test", "--workspace", "--exclude", "storage-bench", "--no-fail-fast"]);
     if long {
         test.env("STORAGE_LONG", "1");

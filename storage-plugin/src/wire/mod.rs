@@ -13,10 +13,31 @@
 //! # Ok::<(), storage_core::Error>(())
 //! ```
 
+#[macro_use]
+mod map;
+mod admin;
+mod call;
+mod capabilities;
+mod description;
+mod elements;
+mod error;
+mod malformed;
+mod mutations;
+mod primitives;
+mod queries;
 mod reader;
+mod reply;
+mod request;
+mod values;
 mod writer;
 
+pub use call::{Call, StoreCall, call};
+pub use description::{Description, Opened};
+pub use elements::Elements;
+pub use error::Failure;
 pub use reader::Reader;
+pub use reply::{answer, cancelled, error, ok, panicked, reply};
+pub use request::{config_from_url, open, request, validate};
 pub use writer::Writer;
 
 use storage_core::Result;
