@@ -159,6 +159,8 @@ fn tcp(config: &RedisConfig) -> TcpSettings {
 }
 
 fn certificates(config: &RedisConfig) -> Result<TlsCertificates> {
+    // The driver takes the process's cryptography, and panics if there is none. One that the program chose stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client_tls = match (&config.tls_cert, &config.tls_key) {
         (Some(cert), Some(key)) => {
             Some(ClientTlsConfig { client_cert: read("tls_cert", cert)?, client_key: read("tls_key", key)? })

@@ -1,6 +1,6 @@
 //! Walking collections in the order of their keys: scans, queries and counts.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, join_all, try_join_all};
@@ -13,7 +13,7 @@ use storage_core::{
 use crate::client::{Client, items, number, slot, text};
 use crate::convert::{HEADER, Stored};
 use crate::read::PAGE_BYTES;
-use crate::script::{COUNT, REMOVE};
+use crate::script::{COUNT, FORGET, REMOVE};
 
 /// Keys read from the index, and records after them, at a time.
 const STEP: usize = 256;
@@ -136,7 +136,12 @@ impl Client {
             if addresses.is_empty() {
                 return Ok(Page::last(page));
             }
-            for (address, item) in addresses.iter().zip(read(self, &addresses).await?) {
+            let items = read(self, &addresses).await?;
+            self.forget(
+                addresses.iter().zip(&items).filter(|(_, item)| item.is_none()).map(|(gone, _)| gone),
+            )
+            .await;
+            for (address, item) in addresses.iter().zip(items) {
                 let Some(item) = item else { continue };
                 if page.len() == limit || bytes > PAGE_BYTES {
                     let next = last.map(|key| Cursor::seal(&scan.identity(), &key)).transpose()?;
@@ -146,6 +151,21 @@ impl Client {
                 page.push(item);
                 last = Some(address.key.clone());
             }
+        }
+    }
+
+    /// Removes members of the index whose records Redis has expired. That it fails costs only what it would have freed.
+    async fn forget<'a>(&self, gone: impl Iterator<Item = &'a Address>) {
+        let mut by_index: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for Address { collection, key } in gone {
+            let index = self.layout.index(collection, self.layout.shard_of(key));
+            by_index.entry(index).or_default().push(key.as_str());
+        }
+        let forgotten = by_index
+            .iter()
+            .map(|(index, keys)| FORGET.run(&self.link, slot(index), std::slice::from_ref(index), keys));
+        for error in join_all(forgotten).await.into_iter().filter_map(Result::err) {
+            tracing::debug!(%error, "members without a record stay in the index");
         }
     }
 

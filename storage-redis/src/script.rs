@@ -29,6 +29,7 @@ scripts! {
     RANGE = "range.lua"
     COUNT = "count.lua"
     REMOVE = "remove.lua"
+    FORGET = "forget.lua"
 }
 
 impl Code {
