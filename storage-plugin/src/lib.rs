@@ -8,4 +8,4 @@ pub mod note;
 pub mod plugin;
 pub mod wire;
 
-pub use message::{Incoming, Outgoing};
+pub use message::{Incoming, Outgoing, Received};

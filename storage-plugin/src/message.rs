@@ -60,18 +60,6 @@ impl Incoming {
         // SAFETY: not null, and the sender promised `len` readable bytes until the release in `drop`.
         Some(unsafe { std::slice::from_raw_parts(slice.data, slice.len) })
     }
-
-    /// A blob as shared bytes: small ones are copied, large ones keep the message alive.
-    pub fn share(self: &Arc<Self>, position: usize) -> Option<Bytes> {
-        /// Copying so much costs less than sharing does, and a page of small records is not kept for one of them.
-        const COPIED: usize = 4096;
-
-        let blob = self.blob(position)?;
-        if blob.len() <= COPIED {
-            return Some(Bytes::copy_from_slice(blob));
-        }
-        Some(Bytes::from_owner(Shared { message: Arc::clone(self), position }))
-    }
 }
 
 impl Drop for Incoming {
@@ -87,6 +75,52 @@ impl fmt::Debug for Incoming {
     /// Only sizes: messages hold values, and these may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Incoming({} bytes, {} blobs)", self.head().len(), self.blob_count())
+    }
+}
+
+/// A received message that is read, and whose blobs may be kept.
+#[derive(Debug)]
+pub struct Received(Held);
+
+#[derive(Debug)]
+enum Held {
+    /// Without a large blob, the message need not be where blobs can share it, which costs an allocation.
+    Alone(Incoming),
+    Shared(Arc<Incoming>),
+}
+
+/// Copying so much costs less than sharing does, and a page of small records is not kept for one of them.
+const COPIED: usize = 4096;
+
+impl Received {
+    /// The message.
+    pub fn message(&self) -> &Incoming {
+        match &self.0 {
+            Held::Alone(message) => message,
+            Held::Shared(message) => message,
+        }
+    }
+
+    /// A blob, if there are so many, as bytes that may outlive the message: small ones are copied, large ones keep it
+    /// alive.
+    pub fn share(&self, position: usize) -> Option<Bytes> {
+        let blob = self.message().blob(position)?;
+        match &self.0 {
+            Held::Shared(message) if blob.len() > COPIED => {
+                Some(Bytes::from_owner(Shared { message: Arc::clone(message), position }))
+            }
+            _ => Some(Bytes::copy_from_slice(blob)),
+        }
+    }
+}
+
+impl From<Incoming> for Received {
+    fn from(message: Incoming) -> Self {
+        let mut blobs = (0..message.blob_count()).filter_map(|position| message.blob(position));
+        if blobs.any(|blob| blob.len() > COPIED) {
+            return Self(Held::Shared(Arc::new(message)));
+        }
+        Self(Held::Alone(message))
     }
 }
 
@@ -114,24 +148,29 @@ pub struct Outgoing {
 struct Sent {
     _head: Vec<u8>,
     _blobs: Vec<Bytes>,
-    slices: Vec<Slice>,
+    /// The slice of a single blob, as most messages have, without an allocation of its own.
+    single: Slice,
+    /// Those of several.
+    _slices: Vec<Slice>,
 }
 
 impl Outgoing {
     /// The message as the ABI passes it; whoever receives it releases it.
     pub fn into_raw(self) -> Message {
         let (head, head_len) = (self.head.as_ptr(), self.head.len());
-        let slices = self.blobs.iter().map(|blob| Slice { data: blob.as_ptr(), len: blob.len() }).collect();
-        let sent = Box::new(Sent { _head: self.head, _blobs: self.blobs, slices });
-        let (blobs, blob_count) = (sent.slices.as_ptr(), sent.slices.len());
-        Message {
-            head,
-            head_len,
-            blobs,
-            blob_count,
-            owner: Box::into_raw(sent).cast(),
-            release: Some(release),
-        }
+        let slice = |blob: &Bytes| Slice { data: blob.as_ptr(), len: blob.len() };
+        let blob_count = self.blobs.len();
+        let (single, slices) = match &*self.blobs {
+            [blob] => (slice(blob), Vec::new()),
+            blobs => (Slice { data: ptr::null(), len: 0 }, blobs.iter().map(slice).collect()),
+        };
+        let several = slices.as_ptr();
+        let sent = Box::new(Sent { _head: self.head, _blobs: self.blobs, single, _slices: slices });
+        let sent = Box::into_raw(sent);
+        // SAFETY: `sent` is the box that was just made, and only an address within it is taken.
+        let single = unsafe { &raw const (*sent).single };
+        let blobs = if blob_count == 1 { single } else { several };
+        Message { head, head_len, blobs, blob_count, owner: sent.cast(), release: Some(release) }
     }
 
     /// The same message on the receiving side, without a border between.
@@ -163,8 +202,8 @@ mod tests {
             head: vec![1, 2],
             blobs: vec![Bytes::from_static(b"small"), large.clone(), Bytes::new()],
         };
-        let message = Arc::new(sent.into_incoming());
-        assert_eq!((message.head(), message.blob_count()), (&[1, 2][..], 3));
+        let message = Received::from(sent.into_incoming());
+        assert_eq!((message.message().head(), message.message().blob_count()), (&[1, 2][..], 3));
         let shared = message.share(1).unwrap();
         assert_eq!(shared.as_ptr(), large.as_ptr(), "large blobs are not copied");
         assert_eq!(message.share(0).unwrap(), "small");
@@ -172,6 +211,17 @@ mod tests {
         assert!(message.share(3).is_none());
         drop(message);
         assert_eq!(shared, large);
+    }
+
+    #[test]
+    fn each_number_of_blobs_arrives() {
+        for count in 0..4 {
+            let blobs: Vec<Bytes> = (0..count).map(|n| Bytes::from(vec![n; 5])).collect();
+            let message = Outgoing { head: Vec::new(), blobs: blobs.clone() }.into_incoming();
+            let arrived: Vec<_> = (0..message.blob_count()).filter_map(|n| message.blob(n)).collect();
+            assert_eq!(arrived, blobs);
+            assert!(message.blob(blobs.len()).is_none());
+        }
     }
 
     #[test]

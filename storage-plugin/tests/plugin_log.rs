@@ -1,7 +1,10 @@
 //! What a plugin logs reaches the host's log.
 
 #![expect(unsafe_code, reason = "the host of the test is on the other side of the C ABI")]
-#![allow(dead_code, reason = "each of the programs that test the plugin's side uses its part of the common module")]
+#![allow(
+    dead_code,
+    reason = "each of the programs that test the plugin's side uses its part of the common module"
+)]
 
 mod plugin;
 

@@ -123,7 +123,9 @@ impl Instance {
             Call::ConfigFromUrl { url } => {
                 at_once(operation, || wire::answer(self.descriptor.config_from_url(&url)))
             }
-            Call::Validate { config } => at_once(operation, || wire::answer(self.descriptor.validate(&config))),
+            Call::Validate { config } => {
+                at_once(operation, || wire::answer(self.descriptor.validate(&config)))
+            }
         }
     }
 

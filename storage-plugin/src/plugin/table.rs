@@ -143,13 +143,22 @@ mod tests {
     fn a_closed_table_takes_and_has_nothing() {
         let table = Table::new();
         let numbers = thread::scope(|scope| {
-            let threads: Vec<_> = (0..20).map(|n| scope.spawn({ let table = &table; move || table.insert(n) })).collect();
+            let threads: Vec<_> = (0..20)
+                .map(|n| {
+                    scope.spawn({
+                        let table = &table;
+                        move || table.insert(n)
+                    })
+                })
+                .collect();
             threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect::<Vec<_>>()
         });
         let mut values = table.close();
         values.sort();
         assert_eq!(values, (0..20).collect::<Vec<_>>());
-        assert!(numbers.into_iter().all(|number| table.get(number).is_none() && table.remove(number).is_none()));
+        assert!(
+            numbers.into_iter().all(|number| table.get(number).is_none() && table.remove(number).is_none())
+        );
         assert_eq!(table.insert(7), Err(7));
         assert!(table.close().is_empty());
     }

@@ -17,7 +17,10 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub(super) fn new(operation: &'static str, future: impl Future<Output = Outgoing> + Send + 'static) -> Self {
+    pub(super) fn new(
+        operation: &'static str,
+        future: impl Future<Output = Outgoing> + Send + 'static,
+    ) -> Self {
         Self { operation, future: Some(Box::pin(future)) }
     }
 

@@ -1,7 +1,5 @@
 //! Requests, as the plugin reads and serves them.
 
-use std::sync::Arc;
-
 use serde_json::Value as Tree;
 use storage_core::{
     Address, Backend, Batch, Changes, CollectionName, Count, Error, IndexSpec, ListRange, Maintenance, Path,
@@ -10,7 +8,7 @@ use storage_core::{
 
 use super::malformed::Shown;
 use super::{Elements, Reader, Wire, answer};
-use crate::{Incoming, Outgoing};
+use crate::{Incoming, Outgoing, Received};
 
 /// A request that was received.
 #[derive(Clone, Debug, PartialEq)]
@@ -144,7 +142,7 @@ impl StoreCall {
 /// [`Unsupported`](storage_core::ErrorKind::Unsupported) for an operation that this version does not know,
 /// [`Internal`](storage_core::ErrorKind::Internal) for a malformed message.
 pub fn call(message: Incoming) -> Result<Call> {
-    let message = Arc::new(message);
+    let message = Received::from(message);
     let mut from = Reader::new(&message);
     let call = from.elements(|elements| {
         let operation = elements.reader()?.str()?;

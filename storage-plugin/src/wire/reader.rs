@@ -2,7 +2,6 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use rmp::Marker;
@@ -11,7 +10,7 @@ use storage_core::{Error, Json, Result};
 
 use super::malformed::{Shown, kind_of, malformed};
 use super::{Elements, Wire};
-use crate::Incoming;
+use crate::Received;
 
 /// How deep arrays and maps may be nested.
 const MAX_DEPTH: u32 = 32;
@@ -31,7 +30,7 @@ const MAX_RESERVED: usize = 1024;
 /// read.
 #[derive(Debug)]
 pub struct Reader<'a> {
-    message: &'a Arc<Incoming>,
+    message: &'a Received,
     head_len: usize,
     rest: &'a [u8],
     depth: u32,
@@ -39,8 +38,8 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Begins at the start of the head.
-    pub fn new(message: &'a Arc<Incoming>) -> Self {
-        let head = message.head();
+    pub fn new(message: &'a Received) -> Self {
+        let head = message.message().head();
         Self { message, head_len: head.len(), rest: head, depth: 0 }
     }
 
@@ -140,7 +139,7 @@ impl<'a> Reader<'a> {
         let position = self.uint()?;
         let blob = usize::try_from(position).ok().and_then(|position| self.message.share(position));
         blob.ok_or_else(|| {
-            let count = self.message.blob_count();
+            let count = self.message.message().blob_count();
             malformed(format_args!("byte {at} refers to the blob {position}, and there are {count}"))
         })
     }

@@ -1,12 +1,10 @@
 //! Replies.
 
-use std::sync::Arc;
-
 use storage_core::{Error, ErrorKind, Result};
 
 use super::error::write_error;
 use super::{Failure, Reader, Wire, Writer};
-use crate::{Incoming, Outgoing};
+use crate::{Incoming, Outgoing, Received};
 
 /// The reply with an answer.
 pub fn ok<T: Wire>(answer: &T) -> Outgoing {
@@ -54,7 +52,7 @@ fn failure(error: &Error, kind: &str, panicked: bool) -> Outgoing {
 /// # Errors
 /// The error that the reply holds, or [`Internal`](ErrorKind::Internal) for a malformed reply.
 pub fn reply<T: Wire>(message: Incoming) -> Result<T, Failure> {
-    let message = Arc::new(message);
+    let message = Received::from(message);
     let mut from = Reader::new(&message);
     let outcome = read_outcome(&mut from)?;
     from.finish()?;

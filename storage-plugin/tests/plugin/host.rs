@@ -19,9 +19,9 @@ unsafe extern "C" {
 /// What the plugin did against the rules.
 static FAULTS: AtomicUsize = AtomicUsize::new(0);
 /// How often `done` was called.
-pub static DONE: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static DONE: AtomicUsize = AtomicUsize::new(0);
 /// The level that the host wants logged.
-pub static LEVEL: AtomicU32 = AtomicU32::new(0);
+pub(crate) static LEVEL: AtomicU32 = AtomicU32::new(0);
 
 static TOKENS: Mutex<Vec<Slot>> = Mutex::new(Vec::new());
 static COMPLETED: Condvar = Condvar::new();
@@ -40,11 +40,11 @@ enum State {
 
 /// An event that was logged.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Logged {
-    pub level: u32,
-    pub target: String,
-    pub message: String,
-    pub fields: Vec<u8>,
+pub(crate) struct Logged {
+    pub(crate) level: u32,
+    pub(crate) target: String,
+    pub(crate) message: String,
+    pub(crate) fields: Vec<u8>,
 }
 
 fn tokens() -> MutexGuard<'static, Vec<Slot>> {
@@ -105,22 +105,22 @@ unsafe extern "C" fn log(_: *mut c_void, level: u32, target: Slice, message: Sli
 }
 
 /// What was logged since this was asked last.
-pub fn take_log() -> Vec<Logged> {
+pub(crate) fn take_log() -> Vec<Logged> {
     mem::take(&mut *LOG.lock().unwrap())
 }
 
 /// The plugin of this program.
-pub struct Host {
+pub(crate) struct Host {
     functions: &'static Functions,
 }
 
 /// A call that was made.
-pub enum Called<'host> {
+pub(crate) enum Called<'host> {
     Ready(Incoming),
     Pending(Pending<'host>),
 }
 
-pub struct Pending<'host> {
+pub(crate) struct Pending<'host> {
     host: &'host Host,
     token: usize,
     call: u64,
@@ -128,7 +128,7 @@ pub struct Pending<'host> {
 
 impl Host {
     /// Starts the plugin.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         // SAFETY: the entry symbol of this program, and a descriptor as the ABI says.
         let descriptor = unsafe { &*storage_plugin_entry() };
         assert_eq!((descriptor.magic, descriptor.abi_major), (abi::MAGIC, abi::ABI_MAJOR));
@@ -143,12 +143,17 @@ impl Host {
         let host = Self { functions: unsafe { &*descriptor.functions } };
         assert_eq!(host.functions.struct_size as usize, mem::size_of::<Functions>());
 
-        let Called::Ready(early) = host.call(0, wire::validate(&serde_json::json!({}))) else { panic!("too early") };
+        let Called::Ready(early) = host.call(0, wire::validate(&serde_json::json!({}))) else {
+            panic!("too early")
+        };
         assert!(wire::reply::<()>(early).unwrap_err().error.message().contains("init"));
         host.shutdown();
 
         let description = wire::reply::<Description>(host.init()).unwrap();
-        assert_eq!((description.name.as_str(), description.version.to_string().as_str()), ("subject", "1.2.3"));
+        assert_eq!(
+            (description.name.as_str(), description.version.to_string().as_str()),
+            ("subject", "1.2.3")
+        );
         assert!(wire::reply::<Description>(host.init()).is_err(), "a second time");
         host
     }
@@ -170,7 +175,7 @@ impl Host {
         unsafe { Incoming::take(&raw const reply) }
     }
 
-    pub fn call(&self, store: u64, request: Outgoing) -> Called<'_> {
+    pub(crate) fn call(&self, store: u64, request: Outgoing) -> Called<'_> {
         let token = claim();
         let (request, mut call, mut reply) = (request.into_raw(), 0, nothing());
         let function = self.functions.call.unwrap();
@@ -190,57 +195,57 @@ impl Host {
         }
     }
 
-    pub fn cancel(&self, call: u64) {
+    pub(crate) fn cancel(&self, call: u64) {
         // SAFETY: any number will do.
         unsafe { self.functions.cancel.unwrap()(call) }
     }
 
-    pub fn call_free(&self, call: u64) {
+    pub(crate) fn call_free(&self, call: u64) {
         // SAFETY: any number will do.
         unsafe { self.functions.call_free.unwrap()(call) }
     }
 
-    pub fn store_free(&self, store: u64) {
+    pub(crate) fn store_free(&self, store: u64) {
         // SAFETY: any number will do.
         unsafe { self.functions.store_free.unwrap()(store) }
     }
 
-    pub fn shutdown(&self) {
+    pub(crate) fn shutdown(&self) {
         // SAFETY: it has no arguments.
         unsafe { self.functions.shutdown.unwrap()() }
     }
 
     /// Nothing was completed that was not pending.
-    pub fn check_faultless(&self) {
+    pub(crate) fn check_faultless(&self) {
         assert_eq!(FAULTS.load(SeqCst), 0, "calls were completed twice, or when they were not pending");
     }
 }
 
 impl Called<'_> {
-    pub fn is_pending(&self) -> bool {
+    pub(crate) fn is_pending(&self) -> bool {
         matches!(self, Self::Pending(_))
     }
 
     /// The number of a pending call.
-    pub fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         let Self::Pending(pending) = self else { panic!("the call is not pending") };
         pending.call
     }
 
     /// Gives the call up, if it is pending.
-    pub fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         if let Self::Pending(pending) = self {
             pending.host.cancel(pending.call);
         }
     }
 
     /// The reply, without waiting.
-    pub fn now(self) -> Incoming {
+    pub(crate) fn now(self) -> Incoming {
         self.wait_for(Duration::ZERO)
     }
 
     /// The reply.
-    pub fn wait(self) -> Incoming {
+    pub(crate) fn wait(self) -> Incoming {
         self.wait_for(Duration::from_secs(20))
     }
 

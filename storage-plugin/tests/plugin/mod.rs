@@ -2,8 +2,8 @@
 //!
 //! Each program has one plugin, as each shared library has.
 
-pub mod host;
-pub mod subject;
+pub(crate) mod host;
+pub(crate) mod subject;
 
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
@@ -16,26 +16,26 @@ use storage_plugin::{Incoming, Outgoing};
 use host::{Called, Host};
 
 /// The request to get records, by keys that the [`subject`] takes for orders.
-pub fn get(key: &str) -> Outgoing {
+pub(crate) fn get(key: &str) -> Outgoing {
     wire::request(&Request::Get(&[Address::new("orders", key).unwrap()]))
 }
 
 /// What an order came to: `Ok` means that it was carried out.
-pub fn outcome(reply: Incoming) -> Result<(), Failure> {
+pub(crate) fn outcome(reply: Incoming) -> Result<(), Failure> {
     wire::reply::<Vec<Option<Record>>>(reply).map(|records| assert_eq!(records, [None]))
 }
 
-pub fn fail(reply: Incoming) -> Error {
+pub(crate) fn fail(reply: Incoming) -> Error {
     outcome(reply).unwrap_err().error
 }
 
 /// A store of the subject.
-pub fn open(host: &Host) -> u64 {
+pub(crate) fn open(host: &Host) -> u64 {
     let reply = host.call(0, wire::open(&serde_json::json!({}))).wait();
     wire::reply::<wire::Opened>(reply).unwrap().store
 }
 
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begin = Instant::now();
     while !holds() {
         assert!(begin.elapsed() < Duration::from_secs(20), "it did not come to pass: {what}");
@@ -44,11 +44,15 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// Panics of all sorts, at all moments, are answers; later calls work.
-pub fn check_panics(host: &Host, store: u64) {
+pub(crate) fn check_panics(host: &Host, store: u64) {
     for order in ["panic-at-once", "panic", "panic-later", "panic-number", "panic-bomb", "panic-on-drop"] {
         let failure = outcome(host.call(store, get(order)).wait()).unwrap_err();
         assert!(failure.panicked, "{order}");
-        assert_eq!((failure.error.kind(), failure.error.operation_name()), (ErrorKind::Internal, "get"), "{order}");
+        assert_eq!(
+            (failure.error.kind(), failure.error.operation_name()),
+            (ErrorKind::Internal, "get"),
+            "{order}"
+        );
         let says = failure.error.message().contains("as ordered");
         assert_eq!(says, order != "panic-number" && order != "panic-bomb", "{order}: {}", failure.error);
         outcome(host.call(store, get("work")).wait()).unwrap();
@@ -56,7 +60,7 @@ pub fn check_panics(host: &Host, store: u64) {
 }
 
 /// A number that stands for nothing, any more or ever, is an error or ignored.
-pub fn check_numbers(host: &Host) {
+pub(crate) fn check_numbers(host: &Host) {
     let freed = open(host);
     host.store_free(freed);
     for store in [freed, 0, 1, 77, u64::MAX, freed ^ 1 << 32] {
@@ -81,9 +85,12 @@ pub fn check_numbers(host: &Host) {
 }
 
 /// Whatever is no request is answered with an error, at once.
-pub fn check_malformed(host: &Host, store: u64) {
-    for head in [&b""[..], b"\xc0", b"\x92\xa3get", b"\x92\xa3get\x81\xa4keys\xdd\xff\xff\xff\xff", &[0x91; 4_000]] {
-        let Called::Ready(reply) = host.call(store, Outgoing { head: head.to_vec(), blobs: Vec::new() }) else {
+pub(crate) fn check_malformed(host: &Host, store: u64) {
+    for head in
+        [&b""[..], b"\xc0", b"\x92\xa3get", b"\x92\xa3get\x81\xa4keys\xdd\xff\xff\xff\xff", &[0x91; 4_000]]
+    {
+        let Called::Ready(reply) = host.call(store, Outgoing { head: head.to_vec(), blobs: Vec::new() })
+        else {
             panic!("it is no request");
         };
         assert_eq!(fail(reply).kind(), ErrorKind::Internal);
@@ -93,12 +100,16 @@ pub fn check_malformed(host: &Host, store: u64) {
 }
 
 /// The type answers at once.
-pub fn check_type(host: &Host) {
+pub(crate) fn check_type(host: &Host) {
     let Called::Ready(reply) = host.call(0, wire::config_from_url("subject:")) else { panic!("at once") };
     assert_eq!(wire::reply::<serde_json::Value>(reply).unwrap(), serde_json::json!({}));
-    let Called::Ready(reply) = host.call(0, wire::config_from_url("subject:panic")) else { panic!("at once") };
+    let Called::Ready(reply) = host.call(0, wire::config_from_url("subject:panic")) else {
+        panic!("at once")
+    };
     assert!(wire::reply::<serde_json::Value>(reply).unwrap_err().panicked);
-    let Called::Ready(reply) = host.call(0, wire::validate(&serde_json::json!({}))) else { panic!("at once") };
+    let Called::Ready(reply) = host.call(0, wire::validate(&serde_json::json!({}))) else {
+        panic!("at once")
+    };
     wire::reply::<()>(reply).unwrap();
     let Called::Ready(reply) = host.call(0, wire::validate(&serde_json::json!(1))) else { panic!("at once") };
     assert_eq!(wire::reply::<()>(reply).unwrap_err().error.kind(), ErrorKind::InvalidInput);
@@ -109,7 +120,7 @@ pub fn check_type(host: &Host) {
 }
 
 /// A thousand calls that hang are cancelled at random moments: each future is dropped, each call completed once.
-pub fn check_cancelled(host: &Host, store: u64) {
+pub(crate) fn check_cancelled(host: &Host, store: u64) {
     let (begun, dropped) = (subject::HUNG.load(SeqCst), subject::DROPPED.load(SeqCst));
     let mut random = 88_172_645_463_325_252_u64;
     let mut held = Vec::new();
@@ -138,7 +149,7 @@ pub fn check_cancelled(host: &Host, store: u64) {
 }
 
 /// Calls that end by themselves about when they are cancelled are completed once too.
-pub fn check_cancel_races(host: &Host, store: u64) {
+pub(crate) fn check_cancel_races(host: &Host, store: u64) {
     thread::scope(|scope| {
         for thread in 0..4 {
             scope.spawn(move || {

@@ -12,25 +12,25 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value as Tree, json};
 use storage_core::{
-    Address, Backend, BackendInfo, Batch, Capabilities, ChangeEvent, Changes, CollectionName, Count, Error, Health,
-    IndexSpec, Key, ListItems, ListRange, Maintenance, MaintenanceReport, MemoryBackend, Page, Path, Query, Record,
-    Result, Scan, Stats, TypeDescriptor, Written,
+    Address, Backend, BackendInfo, Batch, Capabilities, ChangeEvent, Changes, CollectionName, Count, Error,
+    Health, IndexSpec, Key, ListItems, ListRange, Maintenance, MaintenanceReport, MemoryBackend, Page, Path,
+    Query, Record, Result, Scan, Stats, TypeDescriptor, Written,
 };
 
-pub static SUBJECT: Subject = Subject;
+pub(crate) static SUBJECT: Subject = Subject;
 
 /// How many calls hang or hung, and how many of them were dropped.
-pub static HUNG: AtomicUsize = AtomicUsize::new(0);
-pub static DROPPED: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static HUNG: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static DROPPED: AtomicUsize = AtomicUsize::new(0);
 /// How many stores were closed.
-pub static CLOSED: AtomicUsize = AtomicUsize::new(0);
+pub(crate) static CLOSED: AtomicUsize = AtomicUsize::new(0);
 /// The names of the threads on which stores were dropped.
-pub static STORES_DROPPED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+pub(crate) static STORES_DROPPED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
 
 /// How long `block` blocks its thread: longer than a shutdown takes.
-pub const BLOCKED: Duration = Duration::from_secs(7);
+pub(crate) const BLOCKED: Duration = Duration::from_secs(7);
 
-pub struct Subject;
+pub(crate) struct Subject;
 
 #[derive(Debug)]
 struct Store(MemoryBackend);

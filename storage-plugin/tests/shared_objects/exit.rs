@@ -72,7 +72,10 @@ fn leave(way: u32, library: &Path) -> ! {
     let at = Address::new("things", "one").expect("an address");
     let (works, hangs) = runtime.block_on(async {
         let works = plugin.open(json!({})).await.expect("a store");
-        let hangs = plugin.open(json!({"fault": "hang"})).await.expect("another");
+        // Now and then one that cannot even be closed: the plugin waits for it, for a while.
+        let hangs =
+            if way % 50 == 0 { json!({"fault": "hang"}) } else { json!({"fault": "hang", "at": "get"}) };
+        let hangs = plugin.open(hangs).await.expect("another");
         (works, hangs)
     });
     for _ in 0..32 {
