@@ -1,8 +1,9 @@
-//! Side-by-side benchmarks: `storage-file` through `Store`, raw engines, and OpenDAL, in one run.
+//! Side-by-side benchmarks: `storage` through `Store`, raw engines and drivers, and OpenDAL, in one run.
 //!
 //! ```sh
 //! cargo run --release -p storage-bench -- --quick
 //! cargo run --release -p storage-bench -- --markdown > table.md
+//! cargo run --release -p storage-bench -- --set redis
 //! ```
 //!
 //! Every peer acknowledges a write only after it was synced, unless its row says otherwise. Rounds alternate
@@ -14,6 +15,7 @@
 mod data;
 mod group;
 mod layers;
+mod limit;
 mod machine;
 mod measure;
 mod peer;
@@ -29,6 +31,7 @@ use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 
 use crate::measure::Plan;
+use crate::peers::Set;
 use crate::report::Report;
 use crate::workload::Workload;
 
@@ -44,12 +47,15 @@ struct Args {
     /// Workloads [default: all]
     #[arg(long, value_delimiter = ',')]
     workload: Vec<Workload>,
-    /// Peers [default: all]
-    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(peers::NAMES))]
+    /// Which peers are compared
+    #[arg(long, value_enum, default_value_t = Set::Embedded)]
+    set: Set,
+    /// Some peers of the set only [default: all]
+    #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// The peer that ratios are taken to
-    #[arg(long, default_value = "redb-group", value_parser = clap::builder::PossibleValuesParser::new(peers::NAMES))]
-    baseline: String,
+    /// The peer that ratios are taken to [default: redb-group, redis-raw]
+    #[arg(long)]
+    baseline: Option<String>,
     /// How long each peer runs in a round, in seconds
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -105,12 +111,16 @@ async fn run(args: &Args, layers: Option<layers::LayerCost>) -> Result<Report> {
     let parent = directory.path().canonicalize()?;
     let machine = machine::Machine::look(&parent);
 
+    let names = args.set.names();
+    let baseline = args.baseline.as_deref().unwrap_or(args.set.baseline());
+    for named in args.peers.iter().map(String::as_str).chain([baseline]) {
+        ensure!(names.contains(&named), "no peer {named:?} in this set; there are {}", names.join(", "));
+    }
+    let place = peers::Place::new(args.set, &parent)?;
     let mut peers = Vec::new();
-    for name in
-        peers::NAMES.iter().filter(|name| args.peers.is_empty() || args.peers.iter().any(|p| p == *name))
-    {
+    for name in names.iter().filter(|name| args.peers.is_empty() || args.peers.iter().any(|p| p == *name)) {
         let started = Instant::now();
-        let peer = peers::open(name, &parent).await.with_context(|| format!("opening {name}"))?;
+        let peer = peers::open(name, &place).await.with_context(|| format!("opening {name}"))?;
         measure::load(&*peer, plan.records).await.with_context(|| format!("loading {name}"))?;
         eprintln!("loaded {} records into {name} in {:.1} s", plan.records, started.elapsed().as_secs_f64());
         peers.push(peer);
@@ -123,7 +133,7 @@ async fn run(args: &Args, layers: Option<layers::LayerCost>) -> Result<Report> {
     counts.dedup();
     for workload in workloads {
         for &tasks in &counts {
-            let found = measure::compare(&peers, workload, tasks, plan, &args.baseline).await?;
+            let found = measure::compare(&peers, workload, tasks, plan, baseline).await?;
             for m in &found {
                 let speed = report::thousands(m.calls_per_second);
                 let ratio = m.ratio.map_or(String::new(), |ratio| format!("{ratio:.2}x"));
@@ -134,6 +144,10 @@ async fn run(args: &Args, layers: Option<layers::LayerCost>) -> Result<Report> {
             measurements.extend(found);
         }
     }
+    let limits = match place.redis_port() {
+        Some(port) => limit::redis_benchmark(port, args.quick)?,
+        None => Vec::new(),
+    };
     let infos: Vec<_> = peers.iter().map(|peer| peer.info().clone()).collect();
     Ok(Report {
         command: std::iter::once("storage-bench".to_owned())
@@ -141,11 +155,12 @@ async fn run(args: &Args, layers: Option<layers::LayerCost>) -> Result<Report> {
             .collect::<Vec<_>>()
             .join(" "),
         machine,
-        baseline: args.baseline.clone(),
+        baseline: baseline.to_owned(),
         records: plan.records,
         rounds: plan.rounds,
         seconds_each: plan.each.as_secs_f64(),
-        targets: target::targets(&measurements, &infos, layers.as_ref()),
+        targets: target::targets(&measurements, &infos, layers.as_ref(), &limits),
+        limits,
         peers: infos,
         measurements,
         layers,

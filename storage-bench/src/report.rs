@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::layers::LayerCost;
+use crate::limit::Limit;
 use crate::machine::Machine;
 use crate::measure::Measurement;
 use crate::peer::{Durability, PeerInfo};
@@ -25,6 +26,8 @@ pub(crate) struct Report {
     pub(crate) measurements: Vec<Measurement>,
     pub(crate) layers: Option<LayerCost>,
     pub(crate) targets: Vec<Target>,
+    /// What the server's own load generator reaches, if there is a server.
+    pub(crate) limits: Vec<Limit>,
 }
 
 impl Report {
@@ -80,6 +83,15 @@ impl Report {
                 ("`Store`".to_owned(), cost.store_ns),
             ] {
                 writeln!(out, "| {what} | {ns:.0} | {:+.0} |", ns - cost.backend_ns)?;
+            }
+        }
+        if !self.limits.is_empty() {
+            writeln!(
+                out,
+                "\n### The server's own load generator\n\n| `redis-benchmark`, 50 connections | a second |\n|---|--:|"
+            )?;
+            for Limit { workload, pipeline, per_second } in &self.limits {
+                writeln!(out, "| {}, `-P {pipeline}` | {} |", workload.title(), thousands(*per_second))?;
             }
         }
         if !self.targets.is_empty() {

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::layers::LayerCost;
+use crate::limit::Limit;
 use crate::measure::{Measurement, median};
 use crate::peer::{Durability, PeerInfo};
 use crate::workload::Workload;
@@ -32,6 +33,7 @@ pub(crate) fn targets(
     measurements: &[Measurement],
     peers: &[PeerInfo],
     layers: Option<&LayerCost>,
+    limits: &[Limit],
 ) -> Vec<Target> {
     let find = |peer: &str, workload, tasks| {
         measurements.iter().find(|m| m.peer == peer && m.workload == workload && m.tasks == tasks)
@@ -64,10 +66,53 @@ pub(crate) fn targets(
             found.push(Target::at_least(format!("gets, hit, at {tasks}, to redb"), 0.5, measured));
         }
     }
+    found.extend(redis(measurements, limits));
     if let Some(cost) = layers {
         let measured = (cost.store_ns - cost.backend_ns) / 1e3;
         let what = "a Store call in memory over the backend's own method, in µs".into();
         found.push(Target { what, wanted: 1.0, measured, held: measured < 1.0, at_most: true });
+    }
+    found
+}
+
+/// What `storage-redis` is to reach on one server.
+fn redis(measurements: &[Measurement], limits: &[Limit]) -> Vec<Target> {
+    let rounds = |peer: &str, workload, tasks| {
+        let mut all = measurements.iter();
+        all.find(|m| m.peer == peer && m.workload == workload && m.tasks == tasks).map(|m| &m.rounds)
+    };
+    let ratio = |workload, tasks, other: &str| {
+        let (ours, theirs) = (rounds("storage-redis", workload, tasks)?, rounds(other, workload, tasks)?);
+        Some(median(ours.iter().zip(theirs).map(|(a, b)| a / b).collect()))
+    };
+    let mut found = Vec::new();
+    for (name, workload) in [("gets", Workload::GetHit), ("puts", Workload::Put)] {
+        for (tasks, other, wanted) in [
+            (128, "redis-raw", 1.3),
+            (128, "opendal-redis", 8.0),
+            (16, "redis-raw", 0.95),
+            (1, "redis-raw", 0.9),
+        ] {
+            if let Some(measured) = ratio(workload, tasks, other) {
+                found.push(Target::at_least(format!("{name} at {tasks}, to {other}"), wanted, measured));
+            }
+        }
+        let limit = limits.iter().find(|limit| limit.workload == workload && limit.pipeline == 16);
+        if let (Some(limit), Some(ours)) = (limit, rounds("storage-redis", workload, 128)) {
+            let measured = median(ours.clone()) / limit.per_second;
+            found.push(Target::at_least(format!("{name} at 128, to redis-benchmark -P 16"), 0.8, measured));
+        }
+    }
+    for (name, workload) in [("gets", Workload::Get100), ("puts", Workload::Put100)] {
+        for tasks in [1, 16, 128] {
+            if let Some(measured) = ratio(workload, tasks, "redis-raw") {
+                found.push(Target::at_least(
+                    format!("{name} of 100 at {tasks}, to redis-raw"),
+                    0.9,
+                    measured,
+                ));
+            }
+        }
     }
     found
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::Parser;
 
 use crate::command::Command;
+use crate::plugins::PluginArgs;
 
 const AFTER: &str = "\
 Exit status:
@@ -16,8 +17,9 @@ Exit status:
   5  anything else
 
 Environment:
-  STORAGE_URL  the store, unless --store names one
-  NO_COLOR     no colours on a terminal
+  STORAGE_URL         the store, unless --store names one
+  STORAGE_PLUGIN_DIR  the plugin directory, unless --plugin-dir names one
+  NO_COLOR            no colours on a terminal
 
 Examples:
   storage import countries countries.ndjson --key code
@@ -45,6 +47,8 @@ pub(crate) struct Cli {
     /// Print JSON of a documented, stable shape, errors included
     #[arg(long, global = true, help_heading = "Global options")]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }

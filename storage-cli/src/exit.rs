@@ -54,6 +54,8 @@ pub(crate) struct Failure {
     message: String,
     operation: String,
     backend: String,
+    /// The message tells what to do next, if anything can be done.
+    complete: bool,
     /// The reader of our output went away: that is for it to know, and no error.
     quiet: bool,
 }
@@ -66,6 +68,7 @@ impl Failure {
             message: message.into(),
             operation: operation.to_owned(),
             backend: String::new(),
+            complete: false,
             quiet: false,
         }
     }
@@ -93,6 +96,12 @@ impl Failure {
     /// The same failure with another exit status.
     pub(crate) fn with_status(mut self, status: Status) -> Self {
         self.status = status;
+        self
+    }
+
+    /// The same failure without the next step that stores need after errors of its kind.
+    pub(crate) fn without_hint(mut self) -> Self {
+        self.complete = true;
         self
     }
 
@@ -131,7 +140,8 @@ impl Failure {
             (backend, operation) => format!("{backend} {operation}: "),
         };
         // What follows a semicolon is a next step already.
-        let hint = if self.message.contains("; ") { None } else { hint(self.kind) };
+        let complete = self.complete || self.message.contains("; ");
+        let hint = if complete { None } else { hint(self.kind) };
         let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
         format!("storage: {place}{}{hint}", self.message).replace(char::is_control, " ")
     }
@@ -155,6 +165,7 @@ impl From<Error> for Failure {
             message: format!("{}{}", at.unwrap_or_default(), error.message()),
             operation: error.operation_name().to_owned(),
             backend: error.backend_name().to_owned(),
+            complete: false,
             quiet: false,
         }
     }
@@ -223,6 +234,8 @@ mod tests {
     fn a_next_step_is_given_once() {
         let failure = Failure::new(ErrorKind::StorageFull, "", "no room; buy a disk");
         assert_eq!(failure.line(false), "storage: no room; buy a disk");
+        let failure = Failure::new(ErrorKind::StorageFull, "", "no room: buy a disk").without_hint();
+        assert_eq!(failure.line(false), "storage: no room: buy a disk");
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub struct FileType;
 /// The one [`FileType`].
 pub static FILE: FileType = FileType;
 
-storage_core::register_type!(FILE);
+storage_plugin::export_backend!(FILE, name = "file", version = "1.0.0");
 
 impl FileType {
     pub(crate) const NAME: &str = "file";

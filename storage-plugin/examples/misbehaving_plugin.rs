@@ -1,24 +1,25 @@
 //! A plugin that goes wrong as it is told to: what the tests hold the two sides of the ABI against.
 //!
 //! The configuration names a fault, and the operation that commits it (all that a store has, if it names none); what
-//! is without fault is done by the in-memory backend. In a URL the configuration is a query, such as
-//! `misbehaving:?fault=hang&at=get`.
+//! is without fault is done by the in-memory backend. `closed` is a file to make when the store is closed. In a URL
+//! the configuration is a query, such as `misbehaving:?fault=hang&at=get`.
 
 use std::future::{Future, pending};
 use std::panic;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
-use std::thread;
 use std::time::Duration;
+use std::{fs, thread};
 
 use async_trait::async_trait;
 use serde_json::{Value as Tree, json};
 use storage_core::{
     Address, Backend, BackendInfo, Batch, Capabilities, ChangeEvent, Changes, CollectionName, Count, Error,
-    Health, IndexSpec, Key, ListItems, ListRange, Maintenance, MaintenanceReport, MemoryBackend, Page, Path,
-    Query, Record, Result, Scan, Stats, StoreUrl, TypeDescriptor, Written,
+    ErrorKind, Health, IndexSpec, Key, ListItems, ListRange, Maintenance, MaintenanceReport, MemoryBackend,
+    Page, Path, Query, Record, Result, Scan, Stats, StoreUrl, TypeDescriptor, Written,
 };
 
 storage_plugin::export_plugin!(MISBEHAVING, name = "misbehaving", version = "1.0.0");
@@ -151,6 +152,7 @@ impl Fault {
 struct Config {
     fault: Option<Fault>,
     at: Option<String>,
+    closed: Option<PathBuf>,
 }
 
 impl Config {
@@ -163,7 +165,7 @@ impl Config {
                 Some(fault.ok_or_else(|| Error::invalid(format!("fault: {name:?} is none")))?.1)
             }
         };
-        Ok(Self { fault, at: text("at").map(str::to_owned) })
+        Ok(Self { fault, at: text("at").map(str::to_owned), closed: text("closed").map(PathBuf::from) })
     }
 
     /// The fault of a store's operation.
@@ -205,7 +207,7 @@ impl TypeDescriptor for MisbehavingType {
         let faults = FAULTS.map(|fault| fault.0);
         json!({
             "type": "object",
-            "properties": {"fault": {"enum": faults}, "at": {"type": "string"}},
+            "properties": {"fault": {"enum": faults}, "at": {"type": "string"}, "closed": {"type": "string"}},
             "additionalProperties": false,
         })
     }
@@ -305,7 +307,6 @@ impl Backend for MisbehavingBackend {
         changes<'b>(changes: &'b Changes) -> Page<ChangeEvent>;
         health<>() -> Health;
         maintain<>(task: Maintenance) -> MaintenanceReport;
-        close<>() -> ();
     }
 
     /// Also how many calls hung in this process, and how many of them were dropped.
@@ -322,6 +323,24 @@ impl Backend for MisbehavingBackend {
                 stats.details.insert(name.into(), count.load(SeqCst).into());
             }
             Ok(stats)
+        })
+    }
+
+    /// Also makes the file that tells of it.
+    fn close<'a, 'f>(&'a self) -> Reply<'f, ()>
+    where
+        Self: 'f,
+        'a: 'f,
+    {
+        self.commit_at_once("close");
+        Box::pin(async move {
+            self.commit_later("close").await;
+            if let Some(file) = &self.config.closed {
+                fs::write(file, "").map_err(|error| {
+                    Error::new(ErrorKind::Unavailable, "the file cannot be made").with_source(error)
+                })?;
+            }
+            self.inner.close().await
         })
     }
 }

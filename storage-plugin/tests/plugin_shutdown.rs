@@ -1,6 +1,7 @@
 //! The end of a plugin: a program of its own, as nothing works afterwards.
 
 #![expect(unsafe_code, reason = "the host of the test is on the other side of the C ABI")]
+#![allow(clippy::unwrap_used, reason = "a panic is the failing test's message, also in helpers")]
 #![allow(
     dead_code,
     reason = "each of the programs that test the plugin's side uses its part of the common module"

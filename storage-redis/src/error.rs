@@ -54,7 +54,9 @@ pub(crate) fn driver(error: RedisError, during: During) -> Error {
         (None, Native::InvalidClientConfig) => (ErrorKind::InvalidInput, Retry::Never),
         (None, Native::MasterNameNotFoundBySentinel) => (ErrorKind::Unavailable, Retry::Safe),
         (None, _) if error.is_timeout() => (ErrorKind::Timeout, after(during)),
-        (None, Native::Io | Native::ClusterConnectionNotFound) => (ErrorKind::Unavailable, after(during)),
+        (None, Native::ClusterConnectionNotFound) => (ErrorKind::Unavailable, Retry::Safe),
+        (None, Native::Io) if error.is_connection_refusal() => (ErrorKind::Unavailable, Retry::Safe),
+        (None, Native::Io) => (ErrorKind::Unavailable, after(during)),
         (None, Native::Parse) => (ErrorKind::Unavailable, Retry::IfIdempotent),
         (None, _) => (ErrorKind::Internal, Retry::Never),
     };
@@ -79,6 +81,10 @@ fn in_text(text: &str) -> Option<(ErrorKind, Retry)> {
     }
     if text.contains("invalid password") || text.contains("invalid username-password") {
         return Some((ErrorKind::Unauthenticated, Retry::Never));
+    }
+    if text.contains("non local key") {
+        // A script came to a key that has moved to another node, perhaps after it wrote others.
+        return Some((ErrorKind::Unavailable, Retry::IfIdempotent));
     }
     let words = text.split(|c: char| !c.is_ascii_uppercase());
     words.filter(|word| word.len() > 2).find_map(known)

@@ -21,6 +21,22 @@ pub(crate) struct Place {
     pub(crate) skip: usize,
 }
 
+impl Place {
+    /// The sorted set of the keys of the record's shard.
+    pub(crate) fn index(&self) -> String {
+        format!("{}i", self.base())
+    }
+
+    /// What stands beside a record of this kind: the hash of counters, the list.
+    pub(crate) fn companion(&self, kind: u8) -> String {
+        format!("{}{}:{}", self.base(), char::from(kind), &self.key[self.skip..])
+    }
+
+    fn base(&self) -> &str {
+        &self.key[..self.skip - 2]
+    }
+}
+
 impl Layout {
     pub(crate) fn new(prefix: &str, shards: u16) -> Self {
         Self { prefix: prefix.to_owned(), shards: shards.max(1) }
@@ -88,6 +104,10 @@ mod tests {
         let place = plain.record(&address);
         assert_eq!((place.key.as_str(), &place.key[place.skip..]), ("{app:users}:r:a:{b}", "a:{b}"));
         assert_eq!(plain.index(&address.collection, 0), "{app:users}:i");
+        assert_eq!(
+            (place.index(), place.companion(b'c')),
+            ("{app:users}:i".into(), "{app:users}:c:a:{b}".into())
+        );
 
         let sharded = Layout::new("app", 16);
         let (place, shard) = (sharded.record(&address), sharded.shard_of(&address.key));

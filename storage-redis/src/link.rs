@@ -9,7 +9,7 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr};
 use redis::{Cmd, ErrorKind as Native, Pipeline, RedisError, ServerErrorKind, Value};
-use storage_core::Result;
+use storage_core::{Error, Result};
 use tokio::sync::Mutex;
 
 use crate::config::{RedisConfig, Topology};
@@ -29,7 +29,8 @@ impl Link {
     pub(crate) async fn open(config: &RedisConfig) -> Result<Self> {
         if config.topology == Topology::Cluster {
             let connection = connect::cluster(config).await?;
-            return Ok(Self::Cluster(Cluster { connection, patience: config.response_timeout }));
+            let deadline = config.connect_timeout + config.response_timeout;
+            return Ok(Self::Cluster(Cluster { connection, patience: config.response_timeout, deadline }));
         }
         let servers = Servers::new(config)?;
         servers.take().await?;
@@ -42,9 +43,18 @@ impl Link {
 
     /// Sends one command. `slot` is that of its keys.
     pub(crate) async fn one(&self, slot: u16, command: Cmd) -> Result<Value> {
+        self.send(slot, command, true).await
+    }
+
+    /// As [`one`](Self::one), but without waiting for a slot that is moving, for who can do without the command.
+    pub(crate) async fn at_once(&self, slot: u16, command: Cmd) -> Result<Value> {
+        self.send(slot, command, false).await
+    }
+
+    async fn send(&self, slot: u16, command: Cmd, wait_for_move: bool) -> Result<Value> {
         let sent = match self {
             Self::Servers(servers) => servers.one(&command).await?,
-            Self::Cluster(cluster) => cluster.one(slot, command).await,
+            Self::Cluster(cluster) => cluster.one(slot, command, wait_for_move).await,
         };
         sent.and_then(Value::extract_error).map_err(|error| driver(error, During::Request))
     }
@@ -85,8 +95,14 @@ pub(crate) struct Servers {
 #[derive(Default)]
 struct Line {
     current: SyncMutex<Option<(u64, MultiplexedConnection)>>,
-    /// Held while connecting, so that one attempt serves all who wait; the end of the last one that failed.
-    connecting: Mutex<Option<Instant>>,
+    /// Held while connecting, so that one attempt serves all who wait.
+    connecting: Mutex<Option<Failure>>,
+}
+
+/// The last attempt to connect, if it failed.
+struct Failure {
+    at: Instant,
+    error: Error,
 }
 
 impl Servers {
@@ -105,12 +121,16 @@ impl Servers {
         if let Some((number, connection)) = line.current() {
             return Ok((line, number, connection));
         }
+        let arrived = Instant::now();
         let mut failed = line.connecting.lock().await;
         if let Some((number, connection)) = line.current() {
             return Ok((line, number, connection));
         }
-        if let Some(rest) = failed.and_then(|at| PAUSE.checked_sub(at.elapsed())) {
-            tokio::time::sleep(rest).await;
+        match failed.as_ref() {
+            // It began before and ended after; who waits for one attempt after the other waits without end.
+            Some(last) if last.at >= arrived => return Err(last.error.clone()),
+            Some(last) => tokio::time::sleep(PAUSE.saturating_sub(last.at.elapsed())).await,
+            None => {}
         }
         match self.connector.connect().await {
             Ok(connection) => {
@@ -120,7 +140,7 @@ impl Servers {
                 Ok((line, number, connection))
             }
             Err(error) => {
-                *failed = Some(Instant::now());
+                *failed = Some(Failure { at: Instant::now(), error: error.clone() });
                 Err(error)
             }
         }
@@ -192,11 +212,21 @@ pub(crate) struct Cluster {
     connection: ClusterConnection,
     /// How long a slot that moves, or has no master, is waited for.
     patience: Duration,
+    /// How long a call may take, with all that the driver does before it: it connects and learns the topology anew.
+    deadline: Duration,
 }
 
 impl Cluster {
+    async fn one(&self, slot: u16, command: Cmd, wait_for_move: bool) -> Result<Value, RedisError> {
+        let sent = self.until_taken(slot, command, wait_for_move);
+        tokio::time::timeout(self.deadline, sent).await.unwrap_or_else(|_| {
+            let message = format!("the cluster did not answer within {:?}", self.deadline);
+            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message).into())
+        })
+    }
+
     /// Sends a command to the master of its slot, and again as long as it was refused without being done.
-    async fn one(&self, slot: u16, command: Cmd) -> Result<Value, RedisError> {
+    async fn until_taken(&self, slot: u16, command: Cmd, wait_for_move: bool) -> Result<Value, RedisError> {
         let started = Instant::now();
         let mut route = SingleNodeRoutingInfo::SpecificNode(Route::new(slot, SlotAddr::Master));
         let mut asking = false;
@@ -228,7 +258,8 @@ impl Cluster {
                 Native::ClusterConnectionNotFound => true,
                 _ => error.is_connection_refusal(),
             };
-            if !refused || started.elapsed() + pause > self.patience {
+            let moving = error.kind() == Native::Server(ServerErrorKind::TryAgain);
+            if !refused || (moving && !wait_for_move) || started.elapsed() + pause > self.patience {
                 return Err(error);
             }
             let redirected = error.redirect_node().and_then(|(node, _)| crate::config::split_port(node));

@@ -18,6 +18,9 @@ use crate::script::{COUNT, FORGET, REMOVE};
 /// Keys read from the index, and records after them, at a time.
 const STEP: usize = 256;
 
+/// Records removed at a time.
+const REMOVED_AT_ONCE: usize = 500;
+
 /// What a script that removes did.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Removed {
@@ -232,8 +235,15 @@ impl Client {
         loop {
             let arguments = [now.as_str(), after.as_str(), "1000"];
             let reply = COUNT.run(&self.link, slot(&index), &[&index], &arguments).await?;
-            let [seen, counted, last] = parts(reply)?;
+            let [seen, counted, last, missing] = parts(reply)?;
             live += number(counted)?;
+            let missing = items(missing)?;
+            if self.link.is_cluster() && !missing.is_empty() {
+                let address =
+                    |key| Ok(Address { collection: collection.clone(), key: Key::new(text(key)?)? });
+                let missing = missing.into_iter().map(address).collect::<Result<Vec<_>>>()?;
+                live += self.live(&missing).await?.iter().flatten().count() as u64;
+            }
             if number(seen)? < 1000 {
                 return Ok(live);
             }
@@ -274,21 +284,28 @@ impl Client {
         let mut total = Removed::default();
         for shard in 0..self.layout.shards() {
             let index = self.layout.index(collection, shard);
-            let mut after = String::new();
+            let slot = slot(&index);
+            let mut after = "-".to_owned();
             loop {
+                let mut page = redis::cmd("ZRANGEBYLEX");
+                page.arg(&index).arg(after).arg("+").arg("LIMIT").arg(0).arg(REMOVED_AT_ONCE);
+                let members = items(self.link.one(slot, page).await?)?;
+                let members = members.into_iter().map(text).collect::<Result<Vec<_>>>()?;
+                let Some(last) = members.last() else { break };
+                after = format!("({last}");
+                let base = index.strip_suffix('i').unwrap_or(&index);
+                let records = members.iter().map(|key| format!("{base}r:{key}"));
+                let keys: Vec<String> = std::iter::once(index.clone()).chain(records).collect();
                 let now = crate::convert::time(Timestamp::now());
                 let which = if all { "all" } else { "expired" };
-                let arguments = [now.as_str(), which, after.as_str(), "500"];
-                let reply = REMOVE.run(&self.link, slot(&index), &[&index], &arguments).await?;
-                let [seen, live, expired, last] = parts(reply)?;
-                let seen = number(seen)?;
-                total.seen += seen;
+                let arguments = [now, which.to_owned(), (base.len() + 2).to_string()];
+                let [live, expired] = parts(REMOVE.run(&self.link, slot, &keys, &arguments).await?)?;
+                total.seen += members.len() as u64;
                 total.live += number(live)?;
                 total.expired += number(expired)?;
-                if seen < 500 {
+                if members.len() < REMOVED_AT_ONCE {
                     break;
                 }
-                after = text(last)?;
             }
         }
         Ok(total)

@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use redis::Value as Reply;
 use smol_str::SmolStr;
-use storage_core::{Address, Error, ErrorKind, Json, ListItems, ListRange, Record, Result, Timestamp, Value};
+use storage_core::{
+    Address, Error, ErrorKind, Json, ListItems, ListRange, Record, Result, Retry, Timestamp, Value,
+};
 
 use crate::client::{Client, bytes, items, malformed, number, slot, text};
-use crate::convert::{COUNTERS, Stored, damaged};
+use crate::convert::{COUNTERS, LIST, Stored, damaged};
 use crate::layout::Place;
 use crate::script::{RANGE, READ};
 
@@ -35,12 +37,12 @@ impl Client {
         let now = Timestamp::now();
         let mut records = Vec::with_capacity(addresses.len());
         records.resize_with(addresses.len(), || None);
-        let mut elsewhere = Vec::new();
+        let mut elsewhere = BTreeMap::new();
         for (group, stored) in groups.iter().zip(join_all(read).await) {
             for (position, stored) in group.positions.iter().zip(stored?) {
                 let Some(stored) = stored.filter(|stored| !stored.is_expired(now)) else { continue };
                 if stored.is_elsewhere() {
-                    elsewhere.push(*position);
+                    elsewhere.insert(*position, places[*position].companion(stored.kind));
                 } else {
                     records[*position] = Some(stored.into_record(addresses[*position].clone())?);
                 }
@@ -97,7 +99,12 @@ impl Client {
                 for position in positions {
                     command.arg(key(position));
                 }
-                items(self.link.one(group.slot, command).await?)?
+                match self.link.at_once(group.slot, command).await {
+                    Err(error) if self.link.is_cluster() && error.retry() == Retry::Safe => {
+                        return self.get_singly(addresses, places, group).await;
+                    }
+                    read => items(read?)?,
+                }
             }
         };
         if raw.len() != group.positions.len() {
@@ -106,11 +113,23 @@ impl Client {
         if group.positions.len() > 1 {
             self.find_foreign(places, group, &mut raw).await?;
         }
-        let stored = raw.into_iter().zip(&group.positions).map(|(raw, position)| match raw {
-            Reply::Nil => Ok(None),
-            raw => Stored::parse(&addresses[*position], bytes(raw)?).map(Some),
+        stored(addresses, group, raw)
+    }
+
+    /// Reads records one by one: those of a slot that is moving are on two nodes, and no command gets both.
+    async fn get_singly(
+        &self,
+        addresses: &[Address],
+        places: &[Place],
+        group: &Group,
+    ) -> Result<Vec<Option<Stored>>> {
+        let gets = group.positions.iter().map(|position| {
+            let mut get = redis::cmd("GET");
+            get.arg(places[*position].key.as_bytes());
+            (group.slot, get)
         });
-        stored.collect()
+        let raw = self.link.many(gets.collect()).await.into_iter().collect::<Result<_>>()?;
+        stored(addresses, group, raw)
     }
 
     /// MGET answers nothing for a key that holds something else than a string. Such a key is no missing record but an
@@ -139,19 +158,22 @@ impl Client {
         Ok(())
     }
 
-    /// Reads records whose content stands beside them, each in one step.
+    /// Reads records whose content stands beside them, under the keys that are given, each in one step.
     async fn get_elsewhere(
         &self,
         addresses: &[Address],
         places: &[Place],
-        positions: &[usize],
+        companions: &BTreeMap<usize, String>,
         records: &mut [Option<Record>],
     ) -> Result<()> {
         let now = Timestamp::now();
-        let groups = self.groups_of(places, positions);
+        let groups = self.groups_of(places, companions.keys());
         let read = groups.iter().map(|group| async move {
-            let keys: Vec<&str> =
-                group.positions.iter().map(|position| places[*position].key.as_str()).collect();
+            let keys: Vec<&str> = group
+                .positions
+                .iter()
+                .flat_map(|position| [places[*position].key.as_str(), companions[position].as_str()])
+                .collect();
             let skips: Vec<String> =
                 group.positions.iter().map(|position| places[*position].skip.to_string()).collect();
             items(READ.run(&self.link, group.slot, &keys, &skips).await?)
@@ -165,7 +187,7 @@ impl Client {
         Ok(())
     }
 
-    fn groups_of(&self, places: &[Place], positions: &[usize]) -> Vec<Group> {
+    fn groups_of<'a>(&self, places: &[Place], positions: impl Iterator<Item = &'a usize>) -> Vec<Group> {
         let slot = |position: usize| if self.link.is_cluster() { slot(&places[position].key) } else { 0 };
         let mut by_slot: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
         for position in positions {
@@ -186,7 +208,8 @@ impl Client {
             range.limit.to_string(),
             PAGE_BYTES.to_string(),
         ];
-        let reply = RANGE.run(&self.link, slot(&place.key), &[&place.key], &arguments).await?;
+        let keys = [place.key.as_str(), &place.companion(LIST)];
+        let reply = RANGE.run(&self.link, slot(&place.key), &keys, &arguments).await?;
         if reply == Reply::Nil {
             return Ok(None);
         }
@@ -204,6 +227,15 @@ impl Client {
         let read = items(found)?.into_iter().map(|item| Ok(Json::from_stored(bytes(item)?.into())));
         Ok(Some(ListItems { items: read.collect::<Result<_>>()?, length: number(length)? }))
     }
+}
+
+/// Strings of a group, taken apart.
+fn stored(addresses: &[Address], group: &Group, raw: Vec<Reply>) -> Result<Vec<Option<Stored>>> {
+    let stored = raw.into_iter().zip(&group.positions).map(|(raw, position)| match raw {
+        Reply::Nil => Ok(None),
+        raw => Stored::parse(&addresses[*position], bytes(raw)?).map(Some),
+    });
+    stored.collect()
 }
 
 /// The record of a reply of the script that reads counters and lists.

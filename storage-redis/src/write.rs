@@ -1,6 +1,6 @@
 //! Writing batches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
@@ -12,7 +12,7 @@ use storage_core::{
 };
 
 use crate::client::{Client, items, malformed, number, slot, text};
-use crate::convert::{NEVER, expiry, payload, time};
+use crate::convert::{COUNTERS, LIST, NEVER, expiry, payload, time};
 use crate::layout::Place;
 use crate::script::{PUT, WRITE};
 
@@ -107,7 +107,7 @@ impl Client {
                         arguments[1] = place.skip.to_string().into_bytes();
                         keys.push(place.key);
                         arguments.push(argument);
-                        put.push((*position, version));
+                        put.push((*position, *mutation, version));
                     }
                     Err(error) => results.push((*position, Err(error))),
                 }
@@ -116,10 +116,16 @@ impl Client {
                 continue;
             }
             keys.push(index.clone());
-            let done = PUT.run(&self.link, slot, &keys, &arguments).await;
-            results.extend(put.into_iter().map(|(position, version)| {
-                let written = Written { version: Some(version), effect: Effect::Done };
-                (position, done.as_ref().map(|_| written).map_err(Clone::clone))
+            let done = PUT.run(&self.link, slot, &keys, &arguments).await.and_then(found_instead);
+            results.extend(put.into_iter().enumerate().map(|(at, (position, mutation, version))| {
+                let written = match &done {
+                    Err(error) => Err(error.clone()),
+                    Ok(found) => match found.get(at).filter(|found| !found.is_empty()) {
+                        Some(found) => Err(foreign_key(&mutation.address, found)),
+                        None => Ok(Written { version: Some(version), effect: Effect::Done }),
+                    },
+                };
+                (position, written)
             }));
         }
         results
@@ -168,7 +174,17 @@ impl Client {
         for ((_, mutation), place) in mutations.iter().zip(places) {
             arguments.push(self.argument(mutation, place)?);
         }
-        let keys: Vec<&str> = places.iter().map(|place| place.key.as_str()).collect();
+        let beside =
+            mutations.iter().zip(places).filter_map(|((_, mutation), place)| match &mutation.change {
+                Change::Increment { .. } | Change::Put { value: Value::Counters(_), .. } => {
+                    Some(place.companion(COUNTERS))
+                }
+                Change::Append { .. } => Some(place.companion(LIST)),
+                _ => None,
+            });
+        let others: BTreeSet<String> = places.iter().map(Place::index).chain(beside).collect();
+        let keys: Vec<&str> =
+            places.iter().map(|place| place.key.as_str()).chain(others.iter().map(String::as_str)).collect();
         let slot = keys.first().map_or(0, |key| slot(key));
         items(WRITE.run(&self.link, slot, &keys, &arguments).await?)
     }
@@ -266,6 +282,14 @@ fn chunks<'a, 'm>(group: &'a [(usize, &'m Mutation)]) -> impl Iterator<Item = &'
     })
 }
 
+/// What the fast script found in the place of each record that is no record, or nothing if all is well.
+fn found_instead(reply: Reply) -> Result<Vec<String>> {
+    match reply {
+        Reply::Array(found) => found.into_iter().map(text).collect(),
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// What the script says of one mutation.
 fn outcome(mutation: &Mutation, mut parts: Vec<Reply>) -> Result<Result<Written>> {
     let mut parts = parts.drain(..);
@@ -313,15 +337,19 @@ fn refused(mutation: &Mutation, parts: Vec<Reply>) -> Error {
             ErrorKind::OutOfRange,
             format!("{address}: {} plus {} leaves the range of 64 bits", word(2), word(3)),
         ),
-        "foreign" => Error::new(
-            ErrorKind::TypeMismatch,
-            format!(
-                "another program keeps something else under the key of {address}: {}; give the store a prefix of its own",
-                word(1)
-            ),
-        ),
+        "foreign" => foreign_key(address, word(1)),
         other => malformed(&format!("the refusal {other:?}, which is not known")),
     }
+}
+
+/// The error for a key that holds something else than a string.
+fn foreign_key(address: &Address, found: &str) -> Error {
+    Error::new(
+        ErrorKind::TypeMismatch,
+        format!(
+            "another program keeps something else under the key of {address}: {found}; give the store a prefix of its own"
+        ),
+    )
 }
 
 fn as_version(text: &[u8; 16]) -> Result<Version> {

@@ -215,7 +215,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     )))
 }
 
-fn check_scheme(name: &str, scheme: &str) -> Result<()> {
+pub(crate) fn check_scheme(name: &str, scheme: &str) -> Result<()> {
     let head = scheme.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
     let tail = scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
     if head && tail {

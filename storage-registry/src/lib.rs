@@ -5,6 +5,8 @@ mod config;
 mod entry;
 mod event;
 mod open;
+#[cfg(feature = "plugins")]
+pub mod plugins;
 mod redact;
 mod registry;
 mod resolve;
@@ -19,3 +21,5 @@ pub use semver;
 pub use storage_core::*;
 #[cfg(feature = "file")]
 pub use storage_file as file;
+#[cfg(feature = "redis")]
+pub use storage_redis as redis;

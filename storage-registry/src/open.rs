@@ -41,13 +41,16 @@ impl OpenPlan {
     /// Opens the store, with its layers on top.
     ///
     /// # Errors
-    /// Whatever opening meets.
+    /// Whatever opening meets, and [`Unsupported`](ErrorKind::Unsupported) for a layer that needs what the backend
+    /// does not offer.
     pub async fn open(&self) -> Result<Store> {
         let backend = self.open_backend().await?;
-        Ok(match &self.layers {
-            Some(layers) => Store::with_layers(backend, layers.clone()),
-            None => Store::new(backend),
-        })
+        let Some(layers) = &self.layers else { return Ok(Store::new(backend)) };
+        let offered = &backend.info().capabilities;
+        layers
+            .check(offered)
+            .map_err(|error| error.operation("open").backend(self.entry.name.as_str()))?;
+        Ok(Store::with_layers(backend, layers.clone()))
     }
 
     /// Opens the bare backend, for those who put their own layers on top.

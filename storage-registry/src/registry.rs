@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+#[cfg(feature = "plugins")]
+use std::sync::Weak;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use semver::Version as Semver;
@@ -33,14 +35,30 @@ type Types = BTreeMap<(SmolStr, Semver), Arc<TypeEntry>>;
 /// # Ok::<(), storage_registry::Error>(())
 /// ```
 pub struct Registry {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     types: RwLock<Types>,
     events: broadcast::Sender<RegistryEvent>,
+}
+
+/// A registry as it is known to those who are told of changes later: it does not keep it.
+#[cfg(feature = "plugins")]
+pub(crate) struct WeakRegistry(Weak<Shared>);
+
+#[cfg(feature = "plugins")]
+impl WeakRegistry {
+    pub(crate) fn upgrade(&self) -> Option<Registry> {
+        self.0.upgrade().map(|shared| Registry { shared })
+    }
 }
 
 impl Registry {
     /// A registry without types.
     pub fn new() -> Self {
-        Self { types: RwLock::default(), events: broadcast::Sender::new(EVENT_BUFFER) }
+        let events = broadcast::Sender::new(EVENT_BUFFER);
+        Self { shared: Arc::new(Shared { types: RwLock::default(), events }) }
     }
 
     /// A registry of all types linked into this program.
@@ -176,22 +194,27 @@ impl Registry {
     /// # Ok::<(), storage_registry::Error>(()) }).unwrap();
     /// ```
     pub fn subscribe(&self) -> broadcast::Receiver<RegistryEvent> {
-        self.events.subscribe()
+        self.shared.events.subscribe()
+    }
+
+    #[cfg(feature = "plugins")]
+    pub(crate) fn downgrade(&self) -> WeakRegistry {
+        WeakRegistry(Arc::downgrade(&self.shared))
     }
 
     /// Called with the lock held, so that events come in the order of the changes. That nobody listens is fine.
     fn announce(&self, event: RegistryEvent) {
         tracing::debug!(%event, "storage types changed");
-        let _ = self.events.send(event);
+        let _ = self.shared.events.send(event);
     }
 
     // The map is whole between any two statements, so that a panic elsewhere does not spoil it.
     fn read(&self) -> RwLockReadGuard<'_, Types> {
-        self.types.read().unwrap_or_else(PoisonError::into_inner)
+        self.shared.types.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Types> {
-        self.types.write().unwrap_or_else(PoisonError::into_inner)
+        self.shared.types.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,6 +9,7 @@ mod harness;
 pub mod helpers;
 mod list;
 pub mod negative;
+pub mod proxy;
 #[cfg(unix)]
 pub mod servers;
 mod suite;

@@ -9,7 +9,9 @@
 mod capabilities;
 mod features;
 mod lint;
+mod plugins;
 mod readme;
+mod services;
 mod step;
 mod test;
 mod workspace;
@@ -43,6 +45,7 @@ enum Chore {
     Features,
     /// Runs test, lint and features
     Ci,
+    Plugins(plugins::Plugins),
     /// Prints what each linked-in storage type offers, as a Markdown table
     Capabilities {
         /// Compares the table with the one in README.md instead of printing it
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Chore::Ci => test::run(&mut session, false)
             .and_then(|()| lint::run(&mut session))
             .and_then(|()| features::run(&mut session)),
+        Chore::Plugins(asked) => plugins::run(&mut session, &asked),
         Chore::Capabilities { check, write } => capabilities::run(&mut session, check, write),
     };
     session.finish(done)

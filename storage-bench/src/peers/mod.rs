@@ -3,38 +3,95 @@
 mod fjall;
 mod opendal;
 mod redb;
+mod redis;
 mod sqlite;
 mod storage;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::fjall::PersistMode;
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use storage_testkit::servers::{RedisServer, RedisSettings};
 
-use crate::peer::Peer;
+use crate::peer::{Durability, Peer};
 
-/// Every peer, in the order of the tables.
-pub(crate) const NAMES: [&str; 10] = [
-    "storage-file",
-    "redb",
-    "redb-group",
-    "fjall-group",
-    "fjall-group-all",
-    "sqlite",
-    "sqlite-group",
-    "opendal-redb",
-    "opendal-persy",
-    "opendal-sled",
-];
+/// Peers that are compared with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Set {
+    /// Embedded stores on this disk
+    Embedded,
+    /// Clients of one Redis server, which is started on a loopback port and keeps everything in memory
+    Redis,
+}
 
-/// Opens a peer in an empty directory of its own under `parent`.
-pub(crate) async fn open(name: &str, parent: &Path) -> Result<Arc<dyn Peer>> {
-    let directory = parent.join(name);
+impl Set {
+    /// The peers, in the order of the tables.
+    pub(crate) const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Embedded => &[
+                "storage-file",
+                "redb",
+                "redb-group",
+                "fjall-group",
+                "fjall-group-all",
+                "sqlite",
+                "sqlite-group",
+                "opendal-redb",
+                "opendal-persy",
+                "opendal-sled",
+            ],
+            Self::Redis => &["storage-redis", "redis-raw", "opendal-redis"],
+        }
+    }
+
+    /// The peer that ratios are taken to unless the command line says otherwise.
+    pub(crate) const fn baseline(self) -> &'static str {
+        match self {
+            Self::Embedded => "redb-group",
+            Self::Redis => "redis-raw",
+        }
+    }
+}
+
+/// Where peers are: a directory for the embedded ones, and the server that the others share.
+pub(crate) struct Place {
+    directory: PathBuf,
+    server: Option<RedisServer>,
+}
+
+impl Place {
+    /// Starts the server that a set needs.
+    pub(crate) fn new(set: Set, directory: &Path) -> Result<Self> {
+        let more = ["--appendonly", "no"].map(str::to_owned).into();
+        let settings = RedisSettings { more, ..RedisSettings::default() };
+        let server = if set == Set::Redis { Some(RedisServer::start(&settings)?) } else { None };
+        Ok(Self { directory: directory.to_owned(), server })
+    }
+
+    /// The server's URL.
+    pub(crate) fn redis(&self) -> Result<String> {
+        let server = self.server.as_ref().context("no Redis server was started")?;
+        Ok(format!("redis://{}", server.address()))
+    }
+
+    /// The port of the server, if there is one.
+    pub(crate) fn redis_port(&self) -> Option<u16> {
+        self.server.as_ref().map(RedisServer::port)
+    }
+}
+
+/// Opens a peer; an embedded one in an empty directory of its own.
+pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
+    let directory = place.directory.join(name);
     std::fs::create_dir(&directory).with_context(|| directory.display().to_string())?;
     let directory = directory.as_path();
     Ok(match name {
-        "storage-file" => Arc::new(storage::Storage::open(directory).await?),
+        "storage-file" => {
+            let url = format!("file:{}", directory.display());
+            Arc::new(storage::Storage::open("storage-file", &url, Durability::Synced).await?)
+        }
         "redb" => Arc::new(redb::Redb::open(directory, false)?),
         "redb-group" => Arc::new(redb::Redb::open(directory, true)?),
         "fjall-group" => Arc::new(fjall::Fjall::open(directory, PersistMode::SyncData)?),
@@ -44,7 +101,12 @@ pub(crate) async fn open(name: &str, parent: &Path) -> Result<Arc<dyn Peer>> {
         "opendal-redb" => Arc::new(opendal::OpenDal::redb(directory)?),
         "opendal-persy" => Arc::new(opendal::OpenDal::persy(directory)?),
         "opendal-sled" => Arc::new(opendal::OpenDal::sled(directory)?),
-        other => bail!("no peer {other:?}; there are {}", NAMES.join(", ")),
+        "storage-redis" => {
+            Arc::new(storage::Storage::open("storage-redis", &place.redis()?, Durability::NotSynced).await?)
+        }
+        "redis-raw" => Arc::new(redis::Redis::open(&place.redis()?).await?),
+        "opendal-redis" => Arc::new(opendal::OpenDal::redis(&place.redis()?)?),
+        other => bail!("no peer {other:?}"),
     })
 }
 

@@ -1,4 +1,4 @@
-//! The embedded key-value services of Apache OpenDAL.
+//! Key-value services of Apache OpenDAL: embedded ones and Redis.
 //!
 //! Left out: `sqlite`, whose driver links another SQLite than rusqlite's, which cargo forbids in one binary;
 //! `rocksdb`, for its C++ build; and `cacache`, a cache on the file system.
@@ -37,6 +37,12 @@ impl OpenDal {
         let service = services::Sled::default().datadir(&path.to_string_lossy());
         let how = "acknowledges at once and syncs every 500 ms: no peer of the durable rows";
         Self::new("opendal-sled", Operator::new(service)?, Durability::NotSynced, how)
+    }
+
+    pub(crate) fn redis(url: &str) -> Result<Self> {
+        let service = services::Redis::default().endpoint(url).root("/opendal");
+        let how = "its own pool of connections, a command for each call";
+        Self::new("opendal-redis", Operator::new(service)?, Durability::NotSynced, how)
     }
 
     fn new(

@@ -1,6 +1,4 @@
-//! `storage-file` as a program uses it: opened by URL, through `Store` and all its layers.
-
-use std::path::Path;
+//! `storage` as a program uses it: opened by URL, through `Store` and all its layers.
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -9,7 +7,7 @@ use storage_core::{Collection, Counters, Cursor, Raw};
 
 use crate::peer::{Durability, Feature, Page, Peer, PeerInfo};
 
-/// A file store with its default configuration.
+/// A store with its default layers and configuration.
 pub(crate) struct Storage {
     info: PeerInfo,
     records: Collection<Bytes>,
@@ -17,14 +15,11 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    pub(crate) async fn open(directory: &Path) -> Result<Self> {
-        let store = storage_registry::open(&format!("file:{}", directory.display())).await?;
-        let info = PeerInfo {
-            name: "storage-file",
-            version: super::version_of("storage-file"),
-            durability: Durability::Synced,
-            how: "through Store with the default layers and configuration",
-        };
+    pub(crate) async fn open(name: &'static str, url: &str, durability: Durability) -> Result<Self> {
+        let store = storage_registry::open(url).await?;
+        let version = super::version_of(name);
+        let how = "through Store with the default layers and configuration";
+        let info = PeerInfo { name, version, durability, how };
         let records = store.collection_with("bench", Raw)?;
         Ok(Self { info, records, counters: store.counters("counters")? })
     }

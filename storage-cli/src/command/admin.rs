@@ -10,8 +10,11 @@ use storage_registry::{Origin, Registry, TypeEntry};
 use super::Outcome;
 use crate::exit::{Failure, Status};
 use crate::output::Output;
+use crate::plugins::PluginArgs;
 
 /// List the storage types: name, version, origin, status, schemes and capabilities.
+///
+/// Those of the plugin directory are among them, but not those that are refused: `storage plugin list` tells why.
 ///
 /// A capability with a star is not the database's own, but made up for at some cost; --json tells which.
 #[derive(Debug, Args)]
@@ -21,7 +24,8 @@ Examples:
   storage --json types")]
 pub(crate) struct Types {}
 
-pub(crate) fn types(out: &mut Output) -> Outcome {
+pub(crate) fn types(plugins: &PluginArgs, out: &mut Output) -> Outcome {
+    plugins.load().warn_of_directory(out)?;
     let types = Registry::global().list();
     if out.is_json() {
         let types: Vec<&TypeEntry> = types.iter().map(AsRef::as_ref).collect();

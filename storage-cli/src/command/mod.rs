@@ -9,6 +9,7 @@ mod import;
 mod indexes;
 mod maintenance;
 mod pick;
+mod plugin;
 mod records;
 mod values;
 
@@ -21,6 +22,7 @@ use storage_registry::{ErrorKind, Registry};
 use crate::args::Cli;
 use crate::exit::{Failure, Status};
 use crate::output::Output;
+use crate::plugins::PluginArgs;
 
 /// How a command ends.
 type Outcome = Result<Status, Failure>;
@@ -50,17 +52,21 @@ pub(crate) enum Command {
     Health(admin::ShowHealth),
     Verify(maintenance::Verify),
     Compact(maintenance::Compact),
+    /// Install, check, sign and test plugins: storage types in shared libraries
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
     Completions(admin::Completions),
 }
 
 impl Command {
-    pub(crate) async fn run(self, url: &str, out: &mut Output) -> Outcome {
+    pub(crate) async fn run(self, url: &str, plugins: &PluginArgs, out: &mut Output) -> Outcome {
         match self {
-            Self::Types(_) => return admin::types(out),
+            Self::Types(_) => return admin::types(plugins, out),
+            Self::Plugin(plugin) => return plugin.run(plugins, out),
             Self::Completions(shell) => return admin::completions(&shell, &mut Cli::command(), out),
             _ => {}
         }
-        let store = open(url).await?;
+        let store = open(url, plugins, out).await?;
         let backend = Arc::clone(store.backend());
         let outcome = Box::pin(self.on(&store, &backend, out)).await;
         let closed = backend.close().await;
@@ -91,19 +97,30 @@ impl Command {
             Self::Health(_) => admin::health(backend, out).await,
             Self::Verify(_) => maintenance::verify(backend, out).await,
             Self::Compact(_) => maintenance::compact(backend, out).await,
-            Self::Types(_) | Self::Completions(_) => Ok(Status::Done),
+            Self::Types(_) | Self::Plugin(_) | Self::Completions(_) => Ok(Status::Done),
         }
     }
 }
 
-async fn open(url: &str) -> Result<Store, Failure> {
+async fn open(url: &str, plugins: &PluginArgs, out: &mut Output) -> Result<Store, Failure> {
+    let loaded = plugins.load();
     // A URL that leads nowhere is bad input, not a record that is missing.
     let failed = |error: storage_core::Error| {
         let nowhere = error.kind() == ErrorKind::NotFound;
         let failure = Failure::from(error.operation("open"));
         if nowhere { failure.with_status(Status::BadInput) } else { failure }
     };
-    Registry::global().plan(url).map_err(failed)?.open().await.map_err(failed)
+    let plan = match Registry::global().plan(url) {
+        Ok(plan) => plan,
+        Err(error) => {
+            // Whoever asks for a type that is not there wants to know what was kept out.
+            if error.kind() == ErrorKind::NotFound {
+                loaded.warn(out)?;
+            }
+            return Err(failed(error));
+        }
+    };
+    plan.open().await.map_err(failed)
 }
 
 /// Applies one mutation.

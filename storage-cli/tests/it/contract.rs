@@ -250,7 +250,11 @@ fn administration() {
     assert!(shell.ok(&["compact"]).contains("given back"));
     assert!(shell.ok(&["--version"]).starts_with("storage "));
     for name in ["bash", "zsh", "fish", "powershell", "elvish"] {
-        assert!(shell.ok(&["completions", name]).contains("storage"));
+        let script = shell.ok(&["completions", name]);
+        assert!(
+            script.contains("storage") && script.contains("plugin") && script.contains("keygen"),
+            "{name}"
+        );
     }
 }
 

@@ -4,6 +4,7 @@ use std::process::Command;
 
 use serde_json::{Map, Value as Tree};
 
+use crate::plugins::compile;
 use crate::shell::Shell;
 
 const DOCS: &str = include_str!("../../../docs/cli.md");
@@ -28,6 +29,8 @@ fn the_page_is_a_script_that_runs() {
     let shell = Shell::new();
     let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/data/countries.ndjson");
     std::fs::copy(data, shell.directory.path().join("countries.ndjson")).unwrap();
+    compile(&shell.directory.path().join("libc_memory.so"), "1.0.0", &[]);
+    compile(&shell.directory.path().join("libc_memory-1.1.0.so"), "1.1.0", &[]);
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_storage")).parent().unwrap();
     let path = format!("{}:{}", binary.display(), std::env::var("PATH").unwrap());
     let (mut lines, mut ran) = (DOCS.lines().peekable(), 0);
@@ -35,7 +38,8 @@ fn the_page_is_a_script_that_runs() {
         let Some(script) = line.strip_prefix("$ ") else { continue };
         let mut sh = Command::new("sh");
         sh.args(["-c", script]).current_dir(shell.directory.path()).env("PATH", &path);
-        let output = sh.env("STORAGE_URL", "file:./store?durability=eventual").output().unwrap();
+        sh.env("STORAGE_URL", "file:./store?durability=eventual").env("STORAGE_PLUGIN_DIR", "plugins");
+        let output = sh.output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
         let mut expected = Vec::new();
         while let Some(line) = lines.next_if(|line| !line.starts_with("$ ") && !line.starts_with("```")) {
@@ -61,15 +65,25 @@ fn the_page_is_a_script_that_runs() {
     assert!(ran > 30, "only {ran} examples were found");
 }
 
+/// The names of the commands that a help text lists.
+fn commands(help: &str) -> Vec<&str> {
+    let lines =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    // What is indented further goes on with the description above it.
+    let named = lines.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    let names = named.filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").collect()
+}
+
 #[test]
 fn every_command_is_on_the_page() {
     let shell = Shell::new();
-    let help = shell.ok(&["--help"]);
-    let commands =
-        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names: Vec<&str> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    let (help, plugin_help) = (shell.ok(&["--help"]), shell.ok(&["plugin", "--help"]));
+    let (names, plugin_names) = (commands(&help), commands(&plugin_help));
     assert!(names.len() > 20, "{help}");
-    for name in names.iter().filter(|name| **name != "help") {
+    assert!(plugin_names.len() > 15, "{plugin_help}");
+    let plugin_names = plugin_names.iter().map(|name| format!("plugin {name}"));
+    for name in names.iter().map(ToString::to_string).chain(plugin_names) {
         assert!(DOCS.contains(&format!("storage --json {name}")), "{name} has no JSON example");
     }
 }

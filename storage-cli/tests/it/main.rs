@@ -9,5 +9,6 @@ mod import;
 mod json;
 #[cfg(target_os = "linux")]
 mod memory;
+mod plugins;
 mod round_trip;
 mod shell;

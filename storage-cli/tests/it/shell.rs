@@ -28,7 +28,7 @@ impl Shell {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_storage"));
         // What is checked here is not power cuts: syncing would only take time.
-        command.env("STORAGE_URL", "file:./store?durability=eventual");
+        command.env("STORAGE_URL", "file:./store?durability=eventual").env("STORAGE_PLUGIN_DIR", "plugins");
         command.env_remove("NO_COLOR").current_dir(self.directory.path());
         command
     }

@@ -2,7 +2,8 @@
 //!
 //! There are two kinds of layer. A [`Policy`] treats all operations alike and is one function, `around`
 //! the call; the adapter [`Around`] makes a backend of it. A layer that looks at values, such as
-//! [`Coalesce`], implements [`Backend`](crate::Backend) itself. [`Layers`] is a stack of them as data.
+//! [`Coalesce`] or [`Expire`], implements [`Backend`](crate::Backend) itself. [`Layers`] is a stack of them
+//! as data.
 //!
 //! Layers wait by the clock of tokio: calls are made on a tokio runtime with time enabled.
 //!
@@ -23,6 +24,7 @@ mod metrics;
 mod policy;
 mod retry;
 mod stack;
+mod time_to_live;
 mod timeout;
 mod tracing;
 
@@ -33,5 +35,6 @@ pub use metrics::Metrics;
 pub use policy::{Call, Policy, Reply};
 pub use retry::Retry;
 pub use stack::{Layer, Layers};
+pub use time_to_live::{Expire, Lifetime, Strategy, TimeToLive};
 pub use timeout::Timeout;
 pub use tracing::Tracing;

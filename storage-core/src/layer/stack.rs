@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Around, Coalesce, Guard, Metrics, Retry, Timeout, Tracing};
+use super::{Around, Coalesce, Expire, Guard, Metrics, Retry, TimeToLive, Timeout, Tracing};
 use crate::{Backend, Capabilities, Coalescing, Error, Result};
 
 /// One layer of a stack and its settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Layer {
+    /// Lets records expire as their collection says: [`Expire`].
+    TimeToLive(TimeToLive),
     /// A span for every call: [`Tracing`].
     Tracing,
     /// How long calls take: [`Metrics`].
@@ -29,6 +31,7 @@ impl Layer {
     /// The stable name, such as `retry`.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::TimeToLive(_) => "time_to_live",
             Self::Tracing => "tracing",
             Self::Metrics => "metrics",
             Self::Retry(_) => "retry",
@@ -40,20 +43,22 @@ impl Layer {
     /// Where it belongs, from the outside in.
     const fn rank(&self) -> u8 {
         match self {
-            Self::Tracing => 0,
-            Self::Metrics => 1,
-            Self::Retry(_) => 2,
-            Self::Timeout(_) => 3,
-            Self::Coalesce => 4,
+            Self::TimeToLive(_) => 0,
+            Self::Tracing => 1,
+            Self::Metrics => 2,
+            Self::Retry(_) => 3,
+            Self::Timeout(_) => 4,
+            Self::Coalesce => 5,
         }
     }
 
     fn apply(&self, inner: Arc<dyn Backend>) -> Arc<dyn Backend> {
-        match *self {
+        match self {
+            Self::TimeToLive(config) => Arc::new(Expire::new(config.clone(), inner)),
             Self::Tracing => Arc::new(Around::new(Tracing, inner)),
             Self::Metrics => Arc::new(Around::new(Metrics::new(), inner)),
-            Self::Retry(retry) => Arc::new(Around::new(retry, inner)),
-            Self::Timeout(timeout) => Arc::new(Around::new(timeout, inner)),
+            Self::Retry(retry) => Arc::new(Around::new(*retry, inner)),
+            Self::Timeout(timeout) => Arc::new(Around::new(*timeout, inner)),
             Self::Coalesce => Arc::new(Coalesce::new(inner)),
         }
     }
@@ -64,12 +69,15 @@ impl Layer {
 ///
 /// In the usual order each layer has a reason to be where it is:
 ///
-/// 1. `tracing` — one span holds all attempts of a call.
-/// 2. `metrics` — the duration is what the caller waited, attempts and waits included.
-/// 3. `retry` — outside the deadline, so that each attempt has its own.
-/// 4. `timeout` — outside the merging, so that a caller is not held by the batch that its call is in.
-/// 5. `coalesce` — merges what really goes to the backend, repeats included.
-/// 6. `guard` — what a backend does not offer is refused before any I/O, merged or not.
+/// 1. `time_to_live` — the touches it makes are calls of their own, which all other layers see.
+/// 2. `tracing` — one span holds all attempts of a call.
+/// 3. `metrics` — the duration is what the caller waited, attempts and waits included.
+/// 4. `retry` — outside the deadline, so that each attempt has its own.
+/// 5. `timeout` — outside the merging, so that a caller is not held by the batch that its call is in.
+/// 6. `coalesce` — merges what really goes to the backend, repeats included.
+/// 7. `guard` — what a backend does not offer is refused before any I/O, merged or not.
+///
+/// `time_to_live` is there only if it is named: without strategies it would do nothing.
 ///
 /// As data it is a list. A layer with settings is an object of one key, in which what is left out is as by
 /// default (`{"retry": {}}`), and durations are in human units:
@@ -141,6 +149,18 @@ impl Layers {
     /// The layers, from the outside in.
     pub fn as_slice(&self) -> &[Layer] {
         &self.0
+    }
+
+    /// Whether a backend with these capabilities can do what the layers ask of it. One that cannot is refused at the
+    /// first call, and by this beforehand.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) that names the layer and the feature it lacks.
+    pub fn check(&self, capabilities: &Capabilities) -> Result<()> {
+        self.0.iter().try_for_each(|layer| match layer {
+            Layer::TimeToLive(config) => config.check(capabilities),
+            _ => Ok(()),
+        })
     }
 
     /// Puts the layers on top of a backend.

@@ -7,6 +7,7 @@ mod fake;
 mod policies;
 mod stack;
 mod telemetry;
+mod time_to_live;
 
 use storage_core::{Address, Batch, Mutation, Value};
 

@@ -129,8 +129,10 @@ pub(crate) struct Pending<'host> {
 impl Host {
     /// Starts the plugin.
     pub(crate) fn start() -> Self {
-        // SAFETY: the entry symbol of this program, and a descriptor as the ABI says.
-        let descriptor = unsafe { &*storage_plugin_entry() };
+        // SAFETY: the entry symbol of this program, which takes nothing.
+        let descriptor = unsafe { storage_plugin_entry() };
+        // SAFETY: a descriptor, which is constant.
+        let descriptor = unsafe { &*descriptor };
         assert_eq!((descriptor.magic, descriptor.abi_major), (abi::MAGIC, abi::ABI_MAJOR));
         // SAFETY: a text that the plugin exports.
         assert_eq!(unsafe { CStr::from_ptr(descriptor.name) }, c"subject");

@@ -14,9 +14,11 @@ use storage_plugin::host::{LoadLimits, Plugin};
 
 use crate::build;
 
-/// Tells the test to be the process that ends: which way, and with which library.
+/// Tells the test to be the process that ends: which way, with which library, and which file is to tell that the
+/// plugin was shut down and closed its stores.
 const WAY: &str = "STORAGE_TEST_EXIT_WAY";
 const LIBRARY: &str = "STORAGE_TEST_EXIT_LIBRARY";
+const CLOSED: &str = "STORAGE_TEST_EXIT_CLOSED";
 /// The test harness itself ends with other ones.
 const STATUS: i32 = 42;
 const TIMES: u32 = 200;
@@ -25,8 +27,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn exit_is_clean_with_calls_in_flight() {
-    if let (Ok(way), Some(library)) = (env::var(WAY), env::var_os(LIBRARY)) {
-        leave(way.parse().expect("a number"), Path::new(&library));
+    if let (Ok(way), Some(library), Ok(closed)) = (env::var(WAY), env::var_os(LIBRARY), env::var(CLOSED)) {
+        leave(way.parse().expect("a number"), Path::new(&library), &closed);
     }
     let library = build::example("misbehaving_plugin");
     let next = AtomicU32::new(0);
@@ -45,7 +47,9 @@ fn exit_is_clean_with_calls_in_flight() {
 fn check_exit(way: u32, library: &Path) {
     let mut child = Command::new(env::current_exe().expect("this program"));
     child.args(["--exact", "exit::exit_is_clean_with_calls_in_flight", "--nocapture"]);
-    child.env(WAY, way.to_string()).env(LIBRARY, library);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let closed = directory.path().join("closed");
+    child.env(WAY, way.to_string()).env(LIBRARY, library).env(CLOSED, &closed);
     let mut child =
         child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("a process");
     let begin = Instant::now();
@@ -59,10 +63,14 @@ fn check_exit(way: u32, library: &Path) {
     let output = child.wait_with_output().expect("its output");
     assert_eq!(output.status.code(), Some(STATUS), "way {way}: {}", output.status);
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "way {way}");
+    assert!(closed.exists() || way % 4 == NOTHING_OPEN, "way {way}: a store that was open was not closed");
 }
 
+/// Of the ways to leave, the one that leaves no store open.
+const NOTHING_OPEN: u32 = 3;
+
 /// Ends this process while calls hang, and others come and go.
-fn leave(way: u32, library: &Path) -> ! {
+fn leave(way: u32, library: &Path, closed: &str) -> ! {
     let plugin = Plugin::load(library, LoadLimits::default()).expect("the plugin loads");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -71,10 +79,13 @@ fn leave(way: u32, library: &Path) -> ! {
         .expect("a runtime");
     let at = Address::new("things", "one").expect("an address");
     let (works, hangs) = runtime.block_on(async {
-        let works = plugin.open(json!({})).await.expect("a store");
+        let works = plugin.open(json!({"closed": closed})).await.expect("a store");
         // Now and then one that cannot even be closed: the plugin waits for it, for a while.
-        let hangs =
-            if way % 50 == 0 { json!({"fault": "hang"}) } else { json!({"fault": "hang", "at": "get"}) };
+        let hangs = if way.is_multiple_of(50) {
+            json!({"fault": "hang"})
+        } else {
+            json!({"fault": "hang", "at": "get"})
+        };
         let hangs = plugin.open(hangs).await.expect("another");
         (works, hangs)
     });
@@ -97,7 +108,7 @@ fn leave(way: u32, library: &Path) -> ! {
             .expect("no return"),
         // When they have ended, and dropped their calls.
         2 => drop(runtime),
-        // When all stores are dropped too.
+        // When all stores are dropped too: `NOTHING_OPEN`.
         _ => drop((runtime, works, hangs, plugin)),
     }
     process::exit(STATUS)

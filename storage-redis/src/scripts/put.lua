@@ -2,13 +2,28 @@
 -- KEYS: the records, then the index of their collection (all of one tag).
 -- ARGV: now; the number of bytes before a record's own key; then for each record its kind and all that follows its
 -- created time.
+-- Replies OK, or for each record what stands in its place that is no record; such a one is not written.
 local n = #KEYS - 1
 local index = KEYS[n + 1]
 KEYS[n + 1] = nil
 local now, skip = ARGV[1], tonumber(ARGV[2])
 local stored = redis.call('MGET', unpack(KEYS))
-local writes = {}
+
+-- MGET shows nothing for a key that holds something else than a string, and MSET would overwrite it.
+local missing, foreign = {}, {}
 for i = 1, n do
+  if not stored[i] then
+    missing[#missing + 1] = KEYS[i]
+  end
+end
+local some = #missing > 0 and redis.call('EXISTS', unpack(missing)) > 0
+for i = 1, n do
+  local found = some and not stored[i] and redis.pcall('GET', KEYS[i])
+  foreign[i] = type(found) == 'table' and found.err or ''
+end
+
+local writes = {}
+local function write(i)
   local key, old, created = KEYS[i], stored[i], now
   if old then
     local kind = string.sub(old, 2, 2)
@@ -22,8 +37,15 @@ for i = 1, n do
     redis.call('ZADD', index, 0, string.sub(key, skip + 1))
   end
   local value = ARGV[2 + i]
-  writes[2 * i - 1] = key
-  writes[2 * i] = '1' .. string.sub(value, 1, 1) .. created .. string.sub(value, 2)
+  writes[#writes + 1] = key
+  writes[#writes + 1] = '1' .. string.sub(value, 1, 1) .. created .. string.sub(value, 2)
 end
-redis.call('MSET', unpack(writes))
-return redis.status_reply('OK')
+for i = 1, n do
+  if foreign[i] == '' then
+    write(i)
+  end
+end
+if #writes > 0 then
+  redis.call('MSET', unpack(writes))
+end
+return some and foreign or redis.status_reply('OK')

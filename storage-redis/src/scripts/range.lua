@@ -1,5 +1,5 @@
 -- Reads items of a list.
--- KEYS: the record. ARGV: the number of bytes before its own key, the first position, the most items, the most bytes.
+-- KEYS: the record, and its list. ARGV: the number of bytes before its own key, the first position, the most items, the most bytes.
 -- Replies nil, or the record, the list's length and the items: at least one if there is any.
 local raw = redis.call('GET', KEYS[1])
 if not raw then

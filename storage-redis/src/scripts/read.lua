@@ -1,8 +1,10 @@
 -- Reads records that are counters or lists with what belongs to them.
--- KEYS: the records. ARGV: for each the number of bytes before the record's own key.
+-- KEYS: each record, and after it the key of what belongs to it, so that a cluster that moves them knows of both.
+-- ARGV: for each the number of bytes before the record's own key.
 -- Replies for each: nil, or the record and, for counters, fields and values, for a list, its length.
 local results = {}
-for i, record in ipairs(KEYS) do
+for i = 1, #ARGV do
+  local record = KEYS[2 * i - 1]
   local raw = redis.call('GET', record)
   if raw then
     local kind, skip = string.sub(raw, 2, 2), tonumber(ARGV[i])

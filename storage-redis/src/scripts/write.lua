@@ -1,5 +1,6 @@
 -- Applies mutations of any kind.
--- KEYS: the record of each mutation, in order.
+-- KEYS: the record of each mutation, in order, then all other keys that are known to be used: a cluster that moves their
+-- slot lets the script run only where all of them are.
 -- ARGV: now; "i" for independent or "a" for atomic; then for each mutation a MessagePack array: the number of bytes before
 -- the record's own key, the precondition, the operation, the new version, and what the operation takes.
 -- Replies with one array for each mutation: what was done, or the error; an atomic batch that fails, with its position
@@ -119,6 +120,7 @@ function operations.put(at, current, version, kind, expires, payload)
   save(at)
   drop_companions(at)
   if kind == 'c' then
+    call('UNLINK', companion(at, 'c'))
     in_chunks('HSET', companion(at, 'c'), payload)
     payload = ''
   end
@@ -152,6 +154,7 @@ function operations.increment(at, current, version, expires, deltas)
   local hash = companion(at, 'c')
   if not current then
     drop_companions(at)
+    call('UNLINK', hash)
   end
   local fields = {}
   for i = 1, #deltas, 2 do
@@ -193,6 +196,7 @@ function operations.append(at, current, version, expires, items)
   local list = companion(at, 'l')
   if not current then
     drop_companions(at)
+    call('UNLINK', list)
   end
   in_chunks('RPUSH', list, items)
   local length = call('LLEN', list)
@@ -225,7 +229,8 @@ local function holds(precondition, current)
 end
 
 local results = {}
-for i, record in ipairs(KEYS) do
+for i = 1, #ARGV - 2 do
+  local record = KEYS[i]
   local mutation = cmsgpack.unpack(ARGV[2 + i])
   local skip, precondition, operation = tonumber(mutation[1]), mutation[2], mutation[3]
   -- The record is `base .. "r:" .. key`.

@@ -29,7 +29,7 @@ pub(crate) struct Standalone;
 #[async_trait]
 impl Harness for Standalone {
     async fn create(&self) -> Result<Box<dyn Fixture>> {
-        let settings = RedisSettings { password: Some(PASSWORD.to_owned()), more: Vec::new() };
+        let settings = RedisSettings { password: Some(PASSWORD.to_owned()), ..RedisSettings::default() };
         Ok(Box::new(Alone(RedisServer::start(&settings)?)))
     }
 }

@@ -1,27 +1,46 @@
 //! Redis servers: alone, as a cluster, and behind sentinels.
 
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use storage_core::{Error, ErrorKind, Result};
 
-use super::{Process, free_port};
+use super::{Certificates, Process, free_port};
 
 const INSTALL: &str = "run `cargo xtask services install redis`, or install Debian's redis-server";
 
 /// What a Redis server is started with, besides its port.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct RedisSettings {
     /// The password that clients give.
     pub password: Option<String>,
+    /// Encryption; without it, connections are plain.
+    pub tls: Option<RedisTls>,
     /// Lines of the server's configuration, as arguments: `["--maxmemory", "8mb"]`.
     pub more: Vec<String>,
+}
+
+/// How a server encrypts; it takes no plain connections then.
+#[derive(Clone)]
+pub struct RedisTls {
+    /// What it shows, and whom it trusts.
+    pub certificates: Arc<Certificates>,
+    /// Whether clients have to show a certificate of the same authority.
+    pub verify_clients: bool,
+}
+
+impl RedisSettings {
+    /// A server without password or encryption, with these lines of configuration.
+    pub fn with<const N: usize>(more: [&str; N]) -> Self {
+        Self { more: more.map(str::to_owned).into(), ..Self::default() }
+    }
 }
 
 /// One Redis server that keeps an append-only file, so that a restart loses nothing that was acknowledged.
 pub struct RedisServer {
     process: Process,
-    password: Option<String>,
+    settings: RedisSettings,
 }
 
 impl RedisServer {
@@ -33,9 +52,23 @@ impl RedisServer {
         let port = free_port()?;
         let port_text = port.to_string();
         let mut arguments: Vec<String> =
-            ["--port", &port_text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]
-                .map(str::to_owned)
-                .into();
+            ["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"].map(str::to_owned).into();
+        match &settings.tls {
+            None => arguments.extend(["--port", &port_text].map(str::to_owned)),
+            Some(tls) => {
+                let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
+                let server = tls.certificates.server();
+                let lines = [
+                    ("--port", "0".to_owned()),
+                    ("--tls-port", port_text),
+                    ("--tls-ca-cert-file", path(tls.certificates.authority())),
+                    ("--tls-cert-file", path(server.certificate)),
+                    ("--tls-key-file", path(server.key)),
+                    ("--tls-auth-clients", if tls.verify_clients { "yes" } else { "no" }.to_owned()),
+                ];
+                arguments.extend(lines.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
+            }
+        }
         if let Some(password) = &settings.password {
             arguments.extend([
                 "--requirepass".to_owned(),
@@ -46,7 +79,7 @@ impl RedisServer {
         }
         arguments.extend(settings.more.iter().cloned());
         let process = Process::start("redis-server", arguments, port, INSTALL)?;
-        let server = Self { process, password: settings.password.clone() };
+        let server = Self { process, settings: settings.clone() };
         server.wait_until_loaded()?;
         Ok(server)
     }
@@ -82,8 +115,16 @@ impl RedisServer {
     pub fn command(&self, words: &[&str]) -> Result<String> {
         let port = self.port().to_string();
         let mut arguments = vec!["-p", &port];
-        if let Some(password) = &self.password {
+        if let Some(password) = &self.settings.password {
             arguments.extend(["-a", password, "--no-auth-warning"]);
+        }
+        let files =
+            self.settings.tls.as_ref().map(|tls| (tls.certificates.authority(), tls.certificates.client()));
+        let files = files.map(|(authority, client)| {
+            [authority, client.certificate, client.key].map(|path| path.to_string_lossy().into_owned())
+        });
+        if let Some([authority, certificate, key]) = &files {
+            arguments.extend(["--tls", "--cacert", authority, "--cert", certificate, "--key", key]);
         }
         arguments.extend(words);
         redis_cli(&arguments)
@@ -113,10 +154,7 @@ impl RedisCluster {
     /// # Errors
     /// As [`Process::start`].
     pub fn start() -> Result<Self> {
-        let settings = RedisSettings {
-            password: None,
-            more: ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"].map(str::to_owned).into(),
-        };
+        let settings = RedisSettings::with(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
         let nodes = (0..6).map(|_| RedisServer::start(&settings)).collect::<Result<Vec<_>>>()?;
         let addresses: Vec<String> = nodes.iter().map(RedisServer::address).collect();
         let mut create = vec!["--cluster", "create"];
@@ -159,8 +197,7 @@ impl RedisSentinels {
     pub fn start() -> Result<Self> {
         let master = RedisServer::start(&RedisSettings::default())?;
         let port = master.port().to_string();
-        let more = ["--replicaof", "127.0.0.1", &port].map(str::to_owned).into();
-        let replica = RedisServer::start(&RedisSettings { password: None, more })?;
+        let replica = RedisServer::start(&RedisSettings::with(["--replicaof", "127.0.0.1", &port]))?;
         wait("the replica does not follow its master", || is_synced_replica(&replica))?;
         let sentinels = (0..3).map(|_| sentinel(&port)).collect::<Result<Vec<_>>>()?;
         let started = Self { master, replica, sentinels };

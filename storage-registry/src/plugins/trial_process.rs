@@ -1,0 +1,69 @@
+//! The other side of a trial: the process that a plugin may end.
+
+use std::env;
+use std::io::Write;
+use std::path::Path;
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use storage_plugin::host::{LoadLimits, Plugin};
+
+use super::Description;
+
+/// The environment variable that asks for a trial, and names the library.
+pub(super) const LIBRARY: &str = "STORAGE_PLUGIN_TRIAL";
+/// How long `init` may take, in milliseconds.
+pub(super) const INIT_LIMIT: &str = "STORAGE_PLUGIN_TRIAL_INIT_MS";
+/// What the line with the answer begins with; plugins may print others.
+const ANSWER: &str = "storage-plugin-trial ";
+
+static HOOKED: AtomicBool = AtomicBool::new(false);
+
+/// Makes this program one that can try plugins before it loads them. Call it first in `main`.
+///
+/// If the environment asks for a trial, the plugin is loaded, what it says about itself printed, and the process
+/// ended: then this does not return. Else it returns at once.
+pub fn run_trial_if_asked() {
+    HOOKED.store(true, Ordering::Relaxed);
+    let Some(library) = env::var_os(LIBRARY).filter(|_| !has_more_rights_than_its_user()) else { return };
+    process::exit(match answer_trial(Path::new(&library)) {
+        Ok(()) => 0,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{error}");
+            1
+        }
+    })
+}
+
+/// Whether the program is set-user-id or set-group-id: then the environment is not to be trusted.
+fn has_more_rights_than_its_user() -> bool {
+    use rustix::process::{getegid, geteuid, getgid, getuid};
+
+    getuid() != geteuid() || getgid() != getegid()
+}
+
+/// Whether this program can be used for trials.
+pub(super) fn is_hooked() -> bool {
+    HOOKED.load(Ordering::Relaxed)
+}
+
+fn answer_trial(library: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let mut limits = LoadLimits::default();
+    if let Some(limit) = env::var(INIT_LIMIT).ok().and_then(|limit| limit.parse().ok()) {
+        limits.init = Duration::from_millis(limit);
+    }
+    let plugin = Plugin::load(library, limits)?;
+    let description = serde_json::to_string(&Description::of(&*plugin))?;
+    // On a line of its own, whatever the plugin has printed.
+    let mut out = std::io::stdout().lock();
+    write!(out, "\n{ANSWER}{description}\n")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// The answer in what a process printed.
+pub(super) fn answer(output: &[u8]) -> Option<Description> {
+    let mut lines = output.split(|byte| *byte == b'\n').rev();
+    serde_json::from_slice(lines.find_map(|line| line.strip_prefix(ANSWER.as_bytes()))?).ok()
+}
