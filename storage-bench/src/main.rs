@@ -4,6 +4,8 @@
 //! cargo run --release -p storage-bench -- --quick
 //! cargo run --release -p storage-bench -- --markdown > table.md
 //! cargo run --release -p storage-bench -- --set redis
+//! cargo xtask plugins --release && cargo build --release -p storage-plugin --example memory_plugin
+//! cargo run --release -p storage-bench -- --set plugins --tasks 1,64
 //! ```
 //!
 //! Every peer acknowledges a write only after it was synced, unless its row says otherwise. Rounds alternate
@@ -12,6 +14,7 @@
 // What this program is for is talking to a person at a terminal.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod border;
 mod data;
 mod group;
 mod layers;
@@ -53,7 +56,7 @@ struct Args {
     /// Some peers of the set only [default: all]
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// The peer that ratios are taken to [default: redb-group, redis-raw]
+    /// The peer that ratios are taken to [default: redb-group, redis-raw, storage-file]
     #[arg(long)]
     baseline: Option<String>,
     /// How long each peer runs in a round, in seconds
@@ -68,6 +71,12 @@ struct Args {
     /// Where to put the stores, on the disk to measure; they are removed afterwards
     #[arg(long, default_value = "target")]
     dir: PathBuf,
+    /// Where the plugins of the set `plugins` are
+    #[arg(long, default_value = "target/plugins/release")]
+    plugins: PathBuf,
+    /// A plugin that keeps records in memory and answers inline, to measure the border alone
+    #[arg(long, default_value = "target/release/examples/libmemory_plugin.so")]
+    memory_plugin: PathBuf,
     /// Leaves out the cost of the layers
     #[arg(long)]
     no_layers: bool,
@@ -93,13 +102,23 @@ fn main() -> Result<()> {
         let (rounds, calls) = if args.quick { (3, 20_000) } else { (11, 200_000) };
         Some(layers::cost(rounds, calls)?)
     };
+    let border = if args.set == Set::Plugins {
+        let (rounds, calls) = if args.quick { (3, 20_000) } else { (11, 200_000) };
+        Some(border::cost(&args.memory_plugin, rounds, calls)?)
+    } else {
+        None
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let report = runtime.block_on(run(&args, layers))?;
+    let report = runtime.block_on(run(&args, layers, border))?;
     println!("{}", if args.json { report.json()? } else { report.markdown()? });
     Ok(())
 }
 
-async fn run(args: &Args, layers: Option<layers::LayerCost>) -> Result<Report> {
+async fn run(
+    args: &Args,
+    layers: Option<layers::LayerCost>,
+    border: Option<border::BorderCost>,
+) -> Result<Report> {
     let plan = if args.quick {
         Plan { records: 5_000, rounds: 1, each: Duration::from_millis(500) }
     } else {
@@ -116,7 +135,7 @@ async fn run(args: &Args, layers: Option<layers::LayerCost>) -> Result<Report> {
     for named in args.peers.iter().map(String::as_str).chain([baseline]) {
         ensure!(names.contains(&named), "no peer {named:?} in this set; there are {}", names.join(", "));
     }
-    let place = peers::Place::new(args.set, &parent)?;
+    let place = peers::Place::new(args.set, &parent, &args.plugins)?;
     let mut peers = Vec::new();
     for name in names.iter().filter(|name| args.peers.is_empty() || args.peers.iter().any(|p| p == *name)) {
         let started = Instant::now();
@@ -159,10 +178,11 @@ async fn run(args: &Args, layers: Option<layers::LayerCost>) -> Result<Report> {
         records: plan.records,
         rounds: plan.rounds,
         seconds_each: plan.each.as_secs_f64(),
-        targets: target::targets(&measurements, &infos, layers.as_ref(), &limits),
+        targets: target::targets(&measurements, &infos, layers.as_ref(), &limits, border.as_ref()),
         limits,
         peers: infos,
         measurements,
         layers,
+        border,
     })
 }

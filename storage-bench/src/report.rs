@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::border::BorderCost;
 use crate::layers::LayerCost;
 use crate::limit::Limit;
 use crate::machine::Machine;
@@ -25,6 +26,7 @@ pub(crate) struct Report {
     pub(crate) peers: Vec<PeerInfo>,
     pub(crate) measurements: Vec<Measurement>,
     pub(crate) layers: Option<LayerCost>,
+    pub(crate) border: Option<BorderCost>,
     pub(crate) targets: Vec<Target>,
     /// What the server's own load generator reaches, if there is a server.
     pub(crate) limits: Vec<Limit>,
@@ -84,6 +86,14 @@ impl Report {
             ] {
                 writeln!(out, "| {what} | {ns:.0} | {:+.0} |", ns - cost.backend_ns)?;
             }
+        }
+        if let Some(BorderCost { linked_ns, inline_ns }) = self.border {
+            writeln!(
+                out,
+                "\n### The border\n\nA get of one record of 100 bytes in memory, on one thread.\n"
+            )?;
+            writeln!(out, "| the memory backend | ns a call |\n|---|--:|\n| linked in | {linked_ns:.0} |")?;
+            writeln!(out, "| from a shared library, inline | {inline_ns:.0} |")?;
         }
         if !self.limits.is_empty() {
             writeln!(

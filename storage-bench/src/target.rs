@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::border::BorderCost;
 use crate::layers::LayerCost;
 use crate::limit::Limit;
 use crate::measure::{Measurement, median};
@@ -34,6 +35,7 @@ pub(crate) fn targets(
     peers: &[PeerInfo],
     layers: Option<&LayerCost>,
     limits: &[Limit],
+    border: Option<&BorderCost>,
 ) -> Vec<Target> {
     let find = |peer: &str, workload, tasks| {
         measurements.iter().find(|m| m.peer == peer && m.workload == workload && m.tasks == tasks)
@@ -67,6 +69,23 @@ pub(crate) fn targets(
         }
     }
     found.extend(redis(measurements, limits));
+    for (ours, workload, other) in [
+        ("storage-file.so", Workload::Put, "storage-file"),
+        ("storage-file.so", Workload::GetHit, "storage-file"),
+        ("storage-redis.so", Workload::Put, "storage-redis"),
+        ("storage-redis.so", Workload::GetHit, "storage-redis"),
+    ] {
+        if let (Some(ours), Some(theirs)) = (find(ours, workload, 64), find(other, workload, 64)) {
+            let measured = median(ours.rounds.iter().zip(&theirs.rounds).map(|(a, b)| a / b).collect());
+            let what = format!("{} at 64, {} to linked in", workload.title(), ours.peer);
+            found.push(Target::at_least(what, 0.75, measured));
+        }
+    }
+    if let Some(cost) = border {
+        let measured = (cost.inline_ns - cost.linked_ns) / 1e3;
+        let what = "an inline get of 100 bytes across the border over linked in, in µs".into();
+        found.push(Target { what, wanted: 0.5, measured, held: measured <= 0.5, at_most: true });
+    }
     if let Some(cost) = layers {
         let measured = (cost.store_ns - cost.backend_ns) / 1e3;
         let what = "a Store call in memory over the backend's own method, in µs".into();

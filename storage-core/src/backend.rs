@@ -71,7 +71,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     ///   changes nothing (`failed_precondition_changes_nothing`); an expired record counts as absent
     ///   (`expired_counts_as_absent_for_preconditions`).
     /// - Every write gives the record a version it never had (`version_changes_on_every_write`,
-    ///   `recreate_never_reuses_a_version`).
+    ///   `recreate_never_reuses_a_version`), if [`Preconditions`](crate::Feature::Preconditions) are offered.
     /// - A put replaces value, kind and expiry (`put_overwrites`, `put_without_ttl_clears_it`) and keeps
     ///   `created_at` (`overwrite_keeps_created_at`).
     /// - Deleting what is not there is quiet (`delete_missing_is_quiet`), touching it is

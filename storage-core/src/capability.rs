@@ -17,7 +17,9 @@ pub enum Feature {
     Get,
     /// Putting, deleting and checking records.
     Put,
-    /// Preconditions on mutations, decided without a race.
+    /// Preconditions on mutations, decided without a race, and the account of writes that they rest on: a version
+    /// that changes with every write, and when a record was made and written. Without it, a version only tells values
+    /// apart, and the times of a record may be the Unix epoch.
     Preconditions,
     /// Expiry of records, and touching.
     Expiry,

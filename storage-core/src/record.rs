@@ -11,11 +11,13 @@ pub struct Record {
     pub address: Address,
     /// The value.
     pub value: Value,
-    /// Changes on every write: the ETag.
+    /// Changes on every write: the ETag. Where [`Preconditions`](crate::Feature::Preconditions) are not offered, equal
+    /// versions only say that the values are equal.
     pub version: Version,
-    /// When the record was made. Overwriting keeps it; deleting and making anew does not.
+    /// When the record was made. Overwriting keeps it; deleting and making anew does not. The Unix epoch if the
+    /// backend does not know, and offers no [`Preconditions`](crate::Feature::Preconditions).
     pub created_at: Timestamp,
-    /// When the record was last written.
+    /// When the record was last written, or the Unix epoch as above.
     pub updated_at: Timestamp,
     /// From when on the record counts as absent, if ever.
     pub expires_at: Option<Timestamp>,

@@ -10,7 +10,8 @@ use crate::{Error, Result};
 pub const MAX_VERSION_BYTES: usize = 128;
 
 /// The version of a record: opaque text that changes on every write and is never used again for the
-/// same key, also not after the record was deleted and made anew.
+/// same key, also not after the record was deleted and made anew. A backend without
+/// [`Preconditions`](crate::Feature::Preconditions) keeps no account of writes: its versions only tell values apart.
 ///
 /// Compare versions only for equality: their order means nothing. The text has 1 to 128 characters of
 /// `A-Z a-z 0-9 _ . : = + / -`, so that it fits into an HTTP `ETag`, a shell word and a URL.

@@ -2,20 +2,19 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
-use serde_json::json;
 use storage_core::{
     Address, AtomicScope, Backend, BackendInfo, Batch, Capabilities, ChangeEvent, Changes, Coalescing,
-    CollectionName, Count, Error, Feature, Health, HealthStatus, IndexSpec, Key, ListItems, ListRange,
-    Maintenance, MaintenanceReport, Page, Path, Query, Record, Result, Scan, Stats, Written,
+    CollectionName, Count, Error, Feature, Health, IndexSpec, Key, ListItems, ListRange, Maintenance,
+    MaintenanceReport, Page, Path, Query, Record, Result, Scan, Stats, Written,
 };
 
-use crate::client::{Client, items, text};
-use crate::config::{RedisConfig, Topology};
+use crate::client::Client;
+use crate::config::{Format, RedisConfig, Topology};
 use crate::descriptor::RedisType;
+use crate::server;
 
 /// An open Redis store.
 ///
@@ -42,8 +41,11 @@ impl RedisBackend {
     /// [`Unavailable`](storage_core::ErrorKind::Unavailable) or [`Timeout`](storage_core::ErrorKind::Timeout) if no
     /// server answers, [`Unauthenticated`](storage_core::ErrorKind::Unauthenticated),
     /// [`InvalidInput`](storage_core::ErrorKind::InvalidInput) for a file of certificates that cannot be read and for
-    /// data of another layout.
+    /// data of another layout or [`Format`].
     pub async fn open(config: RedisConfig) -> Result<Self> {
+        if config.format != Format::Record {
+            return Err(Error::invalid("a store of records has the configuration format = record"));
+        }
         let info = BackendInfo {
             name: RedisType::NAME.into(),
             version: RedisType::type_version(),
@@ -94,12 +96,6 @@ impl RedisBackend {
             removed: swept.iter().map(|removed| removed.expired).sum(),
             ..MaintenanceReport::default()
         })
-    }
-
-    /// Whether the server takes writes: a master does, a replica does not.
-    async fn role(&self) -> Result<String> {
-        let reply = self.client.link.one(0, redis::cmd("ROLE")).await?;
-        text(items(reply)?.into_iter().next().unwrap_or(redis::Value::Nil))
     }
 }
 
@@ -169,40 +165,11 @@ impl Backend for RedisBackend {
 
     async fn health(&self) -> Result<Health> {
         self.client.check_open()?;
-        let started = Instant::now();
-        let (status, detail) = match self.role().await {
-            Ok(role) if role == "master" => (HealthStatus::Up, "the master answers".to_owned()),
-            Ok(role) => (HealthStatus::Degraded, format!("reads only: the server's role is {role}")),
-            Err(error) => (HealthStatus::Down, error.message().to_owned()),
-        };
-        Ok(Health { status, latency: started.elapsed(), detail })
+        Ok(server::health(&self.client.link).await)
     }
 
     async fn stats(&self) -> Result<Stats> {
         self.client.check_open()?;
-        let mut details = std::collections::BTreeMap::new();
-        let mut command = redis::cmd("INFO");
-        command.arg("server").arg("clients").arg("memory");
-        let mut told =
-            text(self.client.link.one(0, command).await.unwrap_or(redis::Value::Nil)).unwrap_or_default();
-        if told.is_empty() {
-            // Servers before 7.0 take one section at a time.
-            told = text(self.client.link.one(0, redis::cmd("INFO")).await?)?;
-        }
-        for line in told.lines() {
-            if let Some((name, value)) = line.split_once(':')
-                && matches!(
-                    name,
-                    "redis_version" | "connected_clients" | "used_memory" | "maxmemory" | "uptime_in_seconds"
-                )
-            {
-                let value = value.parse::<u64>().map_or_else(|_| json!(value), |number| json!(number));
-                details.insert(name.into(), value);
-            }
-        }
-        if let Some(connected) = self.client.link.connected() {
-            details.insert("connections_made".into(), json!(connected));
-        }
         let collections = self.client.collections().await?;
         let sizes = try_join_all(collections.iter().map(|collection| self.client.size(collection))).await?;
         Ok(Stats {
@@ -210,7 +177,7 @@ impl Backend for RedisBackend {
             writes: self.client.writes.load(Ordering::Relaxed),
             records: Some(sizes.into_iter().sum()),
             bytes: None,
-            details,
+            details: server::details(&self.client.link).await?,
         })
     }
 

@@ -1,5 +1,6 @@
 //! The configuration of a Redis store.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,9 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Tree, json};
-use storage_core::{Error, Result, StoreUrl, decode_config};
+use storage_core::{CollectionName, Error, Result, StoreUrl, decode_config};
+
+use crate::raw::overlap;
 
 /// How the servers hang together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +34,37 @@ pub enum Serializer {
     Json,
     /// As MessagePack: smaller, and unreadable to people. Numbers outside 64 bits become doubles.
     Msgpack,
+}
+
+/// What stands in the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Records with version, times and expiry, under a prefix of their own: [`RedisBackend`](crate::RedisBackend).
+    #[default]
+    Record,
+    /// Plain strings, which other programs read and write too: [`RawBackend`](crate::RawBackend).
+    Raw,
+}
+
+/// What the plain strings of [`Format::Raw`] are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RawValues {
+    /// JSON texts.
+    #[default]
+    Json,
+    /// Bytes of any kind, without a media type.
+    Bytes,
+}
+
+impl fmt::Display for RawValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Json => "JSON",
+            Self::Bytes => "bytes",
+        })
+    }
 }
 
 /// A password; `Debug` does not show it.
@@ -129,6 +163,17 @@ pub struct RedisConfig {
     /// How JSON is kept; default: `json`.
     #[serde(default)]
     pub serializer: Serializer,
+    /// What stands in the database; default: `record`. With `raw`, keys and values are plain, and `prefix`, `shards` and
+    /// `serializer` do not apply.
+    #[serde(default)]
+    pub format: Format,
+    /// With the format `raw`, what the values are; default: `json`.
+    #[serde(default)]
+    pub values: Option<RawValues>,
+    /// With the format `raw`, the collections and what the keys of each begin with, such as `{"cache": "app:cache:"}`;
+    /// there are no others then. By default every collection's keys begin with its name and a colon.
+    #[serde(default)]
+    pub collections: Option<BTreeMap<CollectionName, String>>,
 }
 
 fn default_connections() -> usize {
@@ -148,7 +193,7 @@ fn default_prefix() -> String {
 }
 
 impl RedisConfig {
-    pub(crate) const KEYS: [&str; 20] = [
+    pub(crate) const KEYS: [&str; 23] = [
         "topology",
         "hosts",
         "socket",
@@ -169,6 +214,9 @@ impl RedisConfig {
         "prefix",
         "shards",
         "serializer",
+        "format",
+        "values",
+        "collections",
     ];
 
     /// The configuration that a URL stands for; the crate's documentation lists the forms.
@@ -309,7 +357,30 @@ impl RedisConfig {
         if self.shards.is_some_and(|shards| !(1..=4096).contains(&shards)) {
             return refuse("shards: 1 to 4,096".into());
         }
-        Ok(())
+        self.check_format().or_else(refuse)
+    }
+
+    /// Refuses keys of one format with the other.
+    fn check_format(&self) -> Result<(), String> {
+        let of_records = [
+            ("prefix", self.prefix != default_prefix()),
+            ("shards", self.shards.is_some()),
+            ("serializer", self.serializer != Serializer::default()),
+        ];
+        let of_raw = [("values", self.values.is_some()), ("collections", self.collections.is_some())];
+        let (format, others): (_, &[(&str, bool)]) = match self.format {
+            Format::Record => ("raw", &of_raw),
+            Format::Raw => ("record", &of_records),
+        };
+        if let Some((key, _)) = others.iter().find(|(_, given)| *given) {
+            return Err(format!("{key}: it belongs to the format {format}"));
+        }
+        match self.collections.as_ref().and_then(overlap) {
+            Some((one, other)) => Err(format!(
+                "collections: the keys of {one} and {other} overlap: let no text begin with another"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Over how many slots a collection is spread.
@@ -320,21 +391,20 @@ impl RedisConfig {
     /// Where the data is, without secrets.
     pub(crate) fn location(&self) -> String {
         let scheme = if self.tls { "rediss" } else { "redis" };
-        let prefix = &self.prefix;
+        let data = match self.format {
+            Format::Record => format!("prefix={}", self.prefix),
+            Format::Raw => "format=raw".to_owned(),
+        };
         if let Some(socket) = &self.socket {
-            return format!(
-                "{scheme}+unix://{}?database={}&prefix={prefix}",
-                socket.display(),
-                self.database
-            );
+            return format!("{scheme}+unix://{}?database={}&{data}", socket.display(), self.database);
         }
         let hosts = self.hosts.join(",");
         match (self.topology, &self.master) {
-            (Topology::Cluster, _) => format!("{scheme}+cluster://{hosts}?prefix={prefix}"),
+            (Topology::Cluster, _) => format!("{scheme}+cluster://{hosts}?{data}"),
             (Topology::Sentinel, Some(master)) => {
-                format!("{scheme}+sentinel://{hosts}/{master}/{}?prefix={prefix}", self.database)
+                format!("{scheme}+sentinel://{hosts}/{master}/{}?{data}", self.database)
             }
-            _ => format!("{scheme}://{hosts}/{}?prefix={prefix}", self.database),
+            _ => format!("{scheme}://{hosts}/{}?{data}", self.database),
         }
     }
 
@@ -377,6 +447,11 @@ impl RedisConfig {
                 "shards": {"type": "integer", "minimum": 1, "maximum": 4096,
                     "description": "over how many slots a collection is spread; default 1, and 64 on a cluster"},
                 "serializer": {"enum": ["json", "msgpack"], "default": "json", "description": "how JSON is kept"},
+                "format": {"enum": ["record", "raw"], "default": "record",
+                    "description": "what stands in the database: records of this layout, or plain strings of other programs"},
+                "values": {"enum": ["json", "bytes"], "description": "with the format raw, what the values are; default json"},
+                "collections": {"type": "object", "additionalProperties": {"type": "string"},
+                    "description": "with the format raw, the collections and what the keys of each begin with"},
             },
         })
     }

@@ -8,6 +8,8 @@ use redis::{
     RedisError, TlsCertificates, TlsMode, aio::MultiplexedConnection, cluster::ClusterClient,
     cluster_async::ClusterConnection, io::tcp::TcpSettings,
 };
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use storage_core::{Error, ErrorKind, Result};
 use tokio::sync::Mutex;
 
@@ -19,6 +21,7 @@ pub(crate) struct Connector {
     target: Target,
     config: AsyncConnectionConfig,
     client_name: Option<String>,
+    during: During,
 }
 
 enum Target {
@@ -37,7 +40,12 @@ impl Connector {
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.response_timeout))
             .set_pipeline_buffer_size(256);
-        Ok(Self { target, config: timeouts, client_name: config.client_name.clone() })
+        Ok(Self {
+            target,
+            config: timeouts,
+            client_name: config.client_name.clone(),
+            during: During::Connect { tls: config.tls },
+        })
     }
 
     /// Connects once.
@@ -49,11 +57,11 @@ impl Connector {
                 client.get_async_connection_with_config(&self.config).await
             }
         };
-        let mut connection = made.map_err(connecting)?;
+        let mut connection = made.map_err(|error| driver(error, self.during))?;
         if let Some(name) = &self.client_name {
             let named: Result<(), _> =
                 redis::cmd("CLIENT").arg("SETNAME").arg(name).query_async(&mut connection).await;
-            named.map_err(connecting)?;
+            named.map_err(|error| driver(error, self.during))?;
         }
         Ok(connection)
     }
@@ -64,7 +72,7 @@ impl Connector {
 /// The driver repeats nothing by itself: it would also repeat what may have been done.
 pub(crate) async fn cluster(config: &RedisConfig) -> Result<ClusterConnection> {
     let nodes = addresses(config)?.into_iter().map(|address| address.into_connection_info());
-    let nodes: Vec<_> = nodes.collect::<Result<_, _>>().map_err(connecting)?;
+    let nodes: Vec<_> = nodes.collect::<Result<_, _>>().map_err(connecting(config))?;
     let mut builder = ClusterClient::builder(nodes)
         .retries(0)
         .connection_timeout(config.connect_timeout)
@@ -79,17 +87,18 @@ pub(crate) async fn cluster(config: &RedisConfig) -> Result<ClusterConnection> {
     if config.tls {
         builder = builder.tls(TlsMode::Secure).certs(certificates(config)?);
     }
-    let client = builder.build().map_err(connecting)?;
+    let client = builder.build().map_err(connecting(config))?;
     let connecting_all = tokio::time::timeout(config.connect_timeout, client.get_async_connection());
     let made = connecting_all.await.map_err(|_| {
         let message = format!("no node of the cluster answered within {:?}", config.connect_timeout);
         Error::new(ErrorKind::Timeout, message).with_retry(storage_core::Retry::Safe)
     })?;
-    made.map_err(connecting)
+    made.map_err(connecting(config))
 }
 
-fn connecting(error: RedisError) -> Error {
-    driver(error, During::Connect)
+fn connecting(config: &RedisConfig) -> impl Fn(RedisError) -> Error + Copy + use<> {
+    let during = During::Connect { tls: config.tls };
+    move |error| driver(error, during)
 }
 
 fn server(config: &RedisConfig) -> Result<Client> {
@@ -104,16 +113,16 @@ fn server(config: &RedisConfig) -> Result<Client> {
     if let Some(password) = &config.password {
         account = account.set_password(password.reveal());
     }
-    let info = address.into_connection_info().map_err(connecting)?;
+    let info = address.into_connection_info().map_err(connecting(config))?;
     let info = info.set_redis_settings(account).set_tcp_settings(tcp(config));
     if config.tls { Client::build_with_tls(info, certificates(config)?) } else { Client::open(info) }
-        .map_err(connecting)
+        .map_err(connecting(config))
 }
 
 fn sentinels(config: &RedisConfig) -> Result<SentinelClient> {
     let master = config.master.as_deref().unwrap_or_default();
     let mut builder = SentinelClientBuilder::new(addresses(config)?, master, SentinelServerType::Master)
-        .map_err(connecting)?
+        .map_err(connecting(config))?
         .set_client_to_redis_db(config.database.into())
         .set_client_to_redis_tcp_settings(tcp(config))
         .set_client_to_sentinel_tcp_settings(tcp(config));
@@ -136,7 +145,7 @@ fn sentinels(config: &RedisConfig) -> Result<SentinelClient> {
             .set_client_to_sentinel_tls_mode(TlsMode::Secure)
             .set_client_to_sentinel_certificates(certificates(config)?);
     }
-    builder.build().map_err(connecting)
+    builder.build().map_err(connecting(config))
 }
 
 fn addresses(config: &RedisConfig) -> Result<Vec<ConnectionAddr>> {
@@ -163,12 +172,37 @@ fn certificates(config: &RedisConfig) -> Result<TlsCertificates> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client_tls = match (&config.tls_cert, &config.tls_key) {
         (Some(cert), Some(key)) => {
-            Some(ClientTlsConfig { client_cert: read("tls_cert", cert)?, client_key: read("tls_key", key)? })
+            let client_cert = read_certificates("tls_cert", cert)?;
+            let client_key = read("tls_key", key)?;
+            if let Err(error) = PrivateKeyDer::from_pem_slice(&client_key) {
+                return Err(no_pem("tls_key", key, "private key", &error));
+            }
+            Some(ClientTlsConfig { client_cert, client_key })
         }
         _ => None,
     };
-    let root_cert = config.tls_ca.as_deref().map(|path| read("tls_ca", path)).transpose()?;
+    let root_cert = config.tls_ca.as_deref().map(|path| read_certificates("tls_ca", path)).transpose()?;
     Ok(TlsCertificates { client_tls, root_cert })
+}
+
+/// The driver would trust nobody, and not say why, for a file that has no certificate in it.
+fn read_certificates(key: &str, path: &Path) -> Result<Vec<u8>> {
+    let text = read(key, path)?;
+    let mut found = CertificateDer::pem_slice_iter(&text).peekable();
+    if found.peek().is_none() {
+        return Err(no_pem(key, path, "certificate", &"there is none in the file"));
+    }
+    if let Some(Err(error)) = found.find(Result::is_err) {
+        return Err(no_pem(key, path, "certificate", &error));
+    }
+    Ok(text)
+}
+
+fn no_pem(key: &str, path: &Path, what: &str, error: &dyn std::fmt::Display) -> Error {
+    let path = path.display();
+    Error::invalid(format!(
+        "the configuration of redis: {key}: {path}: it has to be a {what} as PEM: {error}"
+    ))
 }
 
 fn read(key: &str, path: &Path) -> Result<Vec<u8>> {

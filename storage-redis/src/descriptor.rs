@@ -8,7 +8,8 @@ use serde_json::{Value as Tree, json};
 use storage_core::{Backend, Capabilities, Result, TypeDescriptor};
 
 use crate::backend::RedisBackend;
-use crate::config::RedisConfig;
+use crate::config::{Format, RedisConfig};
+use crate::raw::RawBackend;
 
 /// The storage type `redis`, opened by the URLs that the crate's documentation lists.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct RedisType;
 /// The one [`RedisType`].
 pub static REDIS: RedisType = RedisType;
 
-storage_core::register_type!(REDIS);
+storage_plugin::export_backend!(REDIS, name = "redis", version = "1.0.0");
 
 impl RedisType {
     pub(crate) const NAME: &str = "redis";
@@ -71,6 +72,10 @@ impl TypeDescriptor for RedisType {
     }
 
     async fn open(&self, config: Tree) -> Result<Arc<dyn Backend>> {
-        Ok(Arc::new(RedisBackend::open(RedisConfig::decode(&config)?).await?))
+        let config = RedisConfig::decode(&config)?;
+        Ok(match config.format {
+            Format::Record => Arc::new(RedisBackend::open(config).await?),
+            Format::Raw => Arc::new(RawBackend::open(config).await?),
+        })
     }
 }

@@ -10,10 +10,13 @@ mod error;
 mod layout;
 mod link;
 mod query;
+mod raw;
 mod read;
 mod script;
+mod server;
 mod write;
 
 pub use backend::RedisBackend;
-pub use config::{RedisConfig, Secret, Serializer, Topology};
+pub use config::{Format, RawValues, RedisConfig, Secret, Serializer, Topology};
 pub use descriptor::{REDIS, RedisType};
+pub use raw::RawBackend;

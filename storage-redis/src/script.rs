@@ -29,6 +29,7 @@ scripts! {
     RANGE = "range.lua"
     COUNT = "count.lua"
     REMOVE = "remove.lua"
+    RAW = "raw.lua"
     FORGET = "forget.lua"
 }
 

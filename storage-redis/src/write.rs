@@ -8,11 +8,12 @@ use redis::Value as Reply;
 use smol_str::SmolStr;
 use storage_core::{
     Address, Atomicity, Batch, Change, CollectionName, Effect, Error, ErrorKind, Mutation, Precondition,
-    Result, Timestamp, Value, Version, Written,
+    Result, Retry, Timestamp, Value, Version, Written,
 };
 
 use crate::client::{Client, items, malformed, number, slot, text};
 use crate::convert::{COUNTERS, LIST, NEVER, expiry, payload, time};
+use crate::error::MOVED_AWAY;
 use crate::layout::Place;
 use crate::script::{PUT, WRITE};
 
@@ -261,7 +262,8 @@ fn is_plain(mutation: &Mutation) -> bool {
     plain && mutation.precondition.is_none()
 }
 
-fn is_of_the_link(error: &Error) -> bool {
+/// Whether an error came over the connection, not from a mutation.
+pub(crate) fn is_of_the_link(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
         && std::error::Error::source(error).is_some_and(|source| source.is::<redis::RedisError>())
 }
@@ -337,6 +339,7 @@ fn refused(mutation: &Mutation, parts: Vec<Reply>) -> Error {
             ErrorKind::OutOfRange,
             format!("{address}: {} plus {} leaves the range of 64 bits", word(2), word(3)),
         ),
+        "server" => crate::error::refusal(word(1)),
         "foreign" => foreign_key(address, word(1)),
         other => malformed(&format!("the refusal {other:?}, which is not known")),
     }
@@ -344,6 +347,10 @@ fn refused(mutation: &Mutation, parts: Vec<Reply>) -> Error {
 
 /// The error for a key that holds something else than a string.
 fn foreign_key(address: &Address, found: &str) -> Error {
+    if found.contains(MOVED_AWAY) {
+        let message = format!("a part of {address} is on its way to another node of the cluster: {found}");
+        return Error::new(ErrorKind::Unavailable, message).with_retry(Retry::Safe);
+    }
     Error::new(
         ErrorKind::TypeMismatch,
         format!(

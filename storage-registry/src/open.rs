@@ -47,9 +47,7 @@ impl OpenPlan {
         let backend = self.open_backend().await?;
         let Some(layers) = &self.layers else { return Ok(Store::new(backend)) };
         let offered = &backend.info().capabilities;
-        layers
-            .check(offered)
-            .map_err(|error| error.operation("open").backend(self.entry.name.as_str()))?;
+        layers.check(offered).map_err(|error| error.operation("open").backend(self.entry.name.as_str()))?;
         Ok(Store::with_layers(backend, layers.clone()))
     }
 

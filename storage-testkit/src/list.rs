@@ -11,7 +11,7 @@ macro_rules! for_each_case {
                 get_missing_none [Get],
                 put_get_roundtrip [Get Put],
                 put_overwrites [Get Put],
-                overwrite_keeps_created_at [Get Put],
+                overwrite_keeps_created_at [Get Put Preconditions],
                 create_existing_fails [Get Put Preconditions],
                 replace_missing_fails [Get Put Preconditions],
                 delete_existing [Get Put],
@@ -27,7 +27,7 @@ macro_rules! for_each_case {
                 collections_are_listed [Put Collections],
             }
             versions {
-                version_changes_on_every_write [Get Put],
+                version_changes_on_every_write [Get Put Preconditions],
                 if_version_ok [Get Put Preconditions],
                 if_version_stale_conflicts [Get Put Preconditions],
                 if_version_malformed_invalid [Get Put Preconditions],
@@ -35,7 +35,7 @@ macro_rules! for_each_case {
                 if_absent_first_wins [Get Put Preconditions],
                 failed_precondition_changes_nothing [Get Put Preconditions],
                 version_survives_text_roundtrip [Get Put Preconditions],
-                recreate_never_reuses_a_version [Put],
+                recreate_never_reuses_a_version [Put Preconditions],
             }
             expiry {
                 ttl_expires [Get Put Expiry],

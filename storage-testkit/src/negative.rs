@@ -12,7 +12,7 @@ use crate::helpers::{address, expect_kind, in_millis, keys_all, ok, put, put_num
 /// Runs in place of a case that needs `feature` on a backend without it: the request is refused as
 /// [`Unsupported`](ErrorKind::Unsupported), and neither read nor written anything.
 pub async fn twin(backend: &dyn Backend, collection: &CollectionName, feature: Feature) {
-    if feature == Feature::OrderedScan {
+    if feature == Feature::OrderedScan && backend.info().capabilities.has(Feature::Scan) {
         return unordered(backend, collection).await;
     }
     let before = ok(backend.stats().await, "stats");

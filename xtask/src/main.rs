@@ -7,7 +7,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod capabilities;
+mod document;
 mod features;
+mod guide;
 mod lint;
 mod plugins;
 mod readme;
@@ -31,7 +33,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Runs every test that this machine can run: unit, integration and doc tests, and the README's commands
+    /// Runs every test that this machine can run: unit, integration and doc tests, and the commands of the README and
+    /// the guide
     Test {
         /// Also the long variants, which take an hour or more (sets STORAGE_LONG=1)
         #[arg(long)]
@@ -39,6 +42,8 @@ enum Chore {
     },
     /// Runs the commands and the Rust example of README.md, and compares the output it shows (part of test)
     Readme,
+    /// Runs the commands of docs/writing-a-backend.md, and holds its code against the examples (part of test)
+    Guide,
     /// Checks formatting, clippy and rustdoc with warnings denied, and licences and advisories (cargo-deny)
     Lint,
     /// Checks each cargo feature by itself, none, and all
@@ -46,6 +51,7 @@ enum Chore {
     /// Runs test, lint and features
     Ci,
     Plugins(plugins::Plugins),
+    Services(services::Services),
     /// Prints what each linked-in storage type offers, as a Markdown table
     Capabilities {
         /// Compares the table with the one in README.md instead of printing it
@@ -62,11 +68,13 @@ fn main() -> ExitCode {
     let done = match Args::parse().chore {
         Chore::Test { long } => test::run(&mut session, long),
         Chore::Readme => readme::run(&mut session),
+        Chore::Guide => guide::run(&mut session),
         Chore::Lint => lint::run(&mut session),
         Chore::Features => features::run(&mut session),
         Chore::Ci => test::run(&mut session, false)
             .and_then(|()| lint::run(&mut session))
             .and_then(|()| features::run(&mut session)),
+        Chore::Services(asked) => services::run(&mut session, &asked),
         Chore::Plugins(asked) => plugins::run(&mut session, &asked),
         Chore::Capabilities { check, write } => capabilities::run(&mut session, check, write),
     };

@@ -1,15 +1,251 @@
-//! The servers that tests run against: what has to be installed for them.
+//! The servers that tests run against: what has to be installed for them, and servers that outlast one run.
 //!
-//! Tests start the servers themselves (`storage_testkit::servers`) and end them.
+//! Tests start servers themselves (`storage_testkit::servers`) and end them. Those that are started here save that time,
+//! and can be looked at: tests use them where the variables that `up` prints are set.
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
 
-use crate::step::Session;
+use crate::step::{Session, cargo};
+use crate::workspace;
 
 /// A program that tests start, and the Debian package that has it.
 const PROGRAMS: [(&str, &str); 2] = [("redis-server", "redis-server"), ("redis-cli", "redis-tools")];
+
+/// What `up` can start.
+const NAMES: [&str; 4] = ["redis", "redis-tls", "redis-cluster", "redis-sentinel"];
+
+/// How long a server may take to end by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts and ends servers for tests, on free loopback ports, with their files under target/services
+///
+/// With Docker, compose.yaml has them too.
+#[derive(Args)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "\
+Examples:
+  eval \"$(cargo xtask services up)\"     start all, and let the tests of this shell use them
+  cargo xtask services up redis         one of redis, redis-tls, redis-cluster, redis-sentinel
+  cargo xtask services down             end what was started, and remove its files"
+)]
+pub(crate) struct Services {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Installs the programs that are missing, as root on Debian and its like; elsewhere says what is missing
+    Install,
+    /// Starts servers that are not running, and prints the variables that lead tests to them
+    Up {
+        /// Which; all if none is named
+        names: Vec<String>,
+    },
+    /// Ends servers that `up` started, and removes their files
+    Down {
+        /// Which; all if none is named
+        names: Vec<String>,
+    },
+    /// Prints which servers run, and the variables that lead tests to them
+    Status {
+        /// Which; all if none is named
+        names: Vec<String>,
+    },
+}
+
+/// Does what was asked for.
+pub(crate) fn run(session: &mut Session, asked: &Services) -> Result<()> {
+    match &asked.action {
+        Action::Install => install(session),
+        Action::Up { names } => {
+            let services = Service::named(names)?;
+            install(session)?;
+            services.iter().try_for_each(|service| service.up(session))
+        }
+        Action::Down { names } => Service::named(names)?.iter().try_for_each(|service| service.down(session)),
+        Action::Status { names } => {
+            Service::named(names)?.iter().try_for_each(|service| service.status(session))
+        }
+    }
+}
+
+/// One kind of server, with a directory of its own.
+struct Service {
+    name: &'static str,
+    directory: PathBuf,
+}
+
+/// What is noted of a service that was started.
+#[derive(Default)]
+struct State {
+    processes: Vec<Started>,
+    exports: Vec<String>,
+}
+
+/// A process, and when it was born: its number alone may be another's by now.
+struct Started {
+    id: u32,
+    birth: String,
+}
+
+impl Service {
+    fn named(names: &[String]) -> Result<Vec<Self>> {
+        if let Some(unknown) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
+            bail!("there is no service {unknown:?}: name some of {}", NAMES.join(", "));
+        }
+        let all = workspace::target_dir(&workspace::metadata()?)?.join("services");
+        let chosen = NAMES.into_iter().filter(|name| names.is_empty() || names.iter().any(|n| n == name));
+        Ok(chosen.map(|name| Self { name, directory: all.join(name) }).collect())
+    }
+
+    /// Starts it, unless it runs.
+    fn up(&self, session: &mut Session) -> Result<()> {
+        if let Some(state) = self.state()?.filter(State::runs) {
+            session.note(format!("{}: was running", self.name));
+            state.print();
+            return Ok(());
+        }
+        self.down(session)?;
+        fs::create_dir_all(&self.directory).with_context(|| self.directory.display().to_string())?;
+        let build = ["run", "--quiet", "--package", "storage-testkit", "--features", "tls"];
+        let mut start = cargo(build.into_iter().chain(["--example", "services", "--", self.name]));
+        let told = session.output(start.env("TMPDIR", &self.directory))?;
+        let mut state = State::default();
+        for line in told.lines() {
+            if let Some(id) = line.strip_prefix("process ") {
+                let id = id.parse().with_context(|| format!("{}: {line:?}", self.name))?;
+                let birth = birth(id).with_context(|| format!("{}: process {id} has ended", self.name))?;
+                state.processes.push(Started { id, birth });
+            } else {
+                state.exports.push(line.to_owned());
+            }
+        }
+        fs::write(self.file(), state.text()).with_context(|| self.file().display().to_string())?;
+        state.print();
+        Ok(())
+    }
+
+    /// Ends its processes, and no others, and removes its directory.
+    fn down(&self, session: &mut Session) -> Result<()> {
+        let Some(state) = self.state()? else { return Ok(()) };
+        for process in state.processes.iter().filter(|process| process.runs()) {
+            process.end();
+            session.note(format!("{}: ended process {}", self.name, process.id));
+        }
+        fs::remove_dir_all(&self.directory).with_context(|| self.directory.display().to_string())
+    }
+
+    fn status(&self, session: &mut Session) -> Result<()> {
+        let told = match self.state()? {
+            None => "is not running".to_owned(),
+            Some(state) if state.runs() => {
+                state.print();
+                format!("runs in {}", self.directory.display())
+            }
+            Some(state) => {
+                let ended = state.processes.iter().filter(|process| !process.runs()).count();
+                format!(
+                    "{ended} of {} processes ended; see {}",
+                    state.processes.len(),
+                    self.directory.display()
+                )
+            }
+        };
+        session.note(format!("{}: {told}", self.name));
+        Ok(())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// What is noted; `None` if it was not started.
+    fn state(&self) -> Result<Option<State>> {
+        match fs::read_to_string(self.file()) {
+            Ok(text) => Ok(Some(State::parse(&text))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| self.file().display().to_string()),
+        }
+    }
+}
+
+impl State {
+    fn runs(&self) -> bool {
+        self.processes.iter().all(Started::runs)
+    }
+
+    #[expect(clippy::print_stdout, reason = "a shell evaluates it")]
+    fn print(&self) {
+        for line in &self.exports {
+            println!("{line}");
+        }
+    }
+
+    fn text(&self) -> String {
+        let processes =
+            self.processes.iter().map(|process| format!("process {} {}\n", process.id, process.birth));
+        processes.chain(self.exports.iter().map(|line| format!("{line}\n"))).collect()
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut state = Self::default();
+        for line in text.lines() {
+            let process = line.strip_prefix("process ").and_then(|rest| rest.split_once(' '));
+            match process.and_then(|(id, birth)| Some((id.parse().ok()?, birth))) {
+                Some((id, birth)) => state.processes.push(Started { id, birth: birth.to_owned() }),
+                None => state.exports.push(line.to_owned()),
+            }
+        }
+        state
+    }
+}
+
+impl Started {
+    fn runs(&self) -> bool {
+        birth(self.id).as_ref() == Some(&self.birth)
+    }
+
+    fn end(&self) {
+        kill("TERM", self.id);
+        let asked = Instant::now();
+        while self.runs() && asked.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if self.runs() {
+            kill("KILL", self.id);
+        }
+    }
+}
+
+fn kill(signal: &str, id: u32) {
+    // One that ends meanwhile has ended.
+    let _ = Command::new("sh")
+        .args(["-c", &format!("kill -{signal} {id}")])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+}
+
+/// When a process began, as the system tells it; `None` if there is none.
+fn birth(id: u32) -> Option<String> {
+    if Path::new("/proc/self/stat").exists() {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // After the name, which may hold anything: the state, then 18 fields, then the time. A zombie has ended.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        return if fields.next()? == "Z" { None } else { fields.nth(18).map(str::to_owned) };
+    }
+    let ps = Command::new("ps").args(["-o", "lstart=", "-p", &id.to_string()]).stdin(Stdio::null()).output();
+    let told = String::from_utf8_lossy(&ps.ok()?.stdout).trim().to_owned();
+    (!told.is_empty()).then_some(told)
+}
 
 /// Installs what is missing where this may be done: as root on Debian and its like. Elsewhere says what is missing.
 pub(crate) fn install(session: &mut Session) -> Result<()> {
@@ -53,4 +289,22 @@ fn installed(program: &str) -> bool {
 fn is_root() -> bool {
     let id = Command::new("id").arg("-u").stdin(Stdio::null()).output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_birth() {
+        let own = std::process::id();
+        let here = Started { id: own, birth: birth(own).expect("this process runs") };
+        assert!(here.runs());
+        let other = Started { id: own, birth: "another time".to_owned() };
+        assert!(!other.runs(), "the same number, and another process");
+        let state = State { processes: vec![here, other], exports: vec!["export A='b c'".to_owned()] };
+        let read = State::parse(&state.text());
+        assert_eq!(read.text(), state.text());
+        assert_eq!((read.processes.len(), read.exports.len(), read.runs()), (2, 1, false));
+    }
 }

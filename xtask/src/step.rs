@@ -97,14 +97,19 @@ impl Session {
 pub(crate) fn cargo<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args);
-    // Settings of the package under which `cargo run` started this program are not those of the next one.
+    forget_package(&mut command);
+    command.current_dir(crate::workspace::root());
+    command
+}
+
+/// Leaves out the settings of the package under which `cargo run` started this program: they are not those of the
+/// next one.
+pub(crate) fn forget_package(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR") {
             command.env_remove(name);
         }
     }
-    command.current_dir(crate::workspace::root());
-    command
 }
 
 fn pass_on(from: Option<impl Read>, mut to: impl Write, look: &std::sync::Mutex<impl FnMut(&str)>) {

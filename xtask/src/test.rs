@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use crate::step::{Session, cargo};
-use crate::{capabilities, readme, services};
+use crate::{capabilities, guide, readme, services};
 
-/// Runs all tests, then what README.md tells people to run.
+/// Runs all tests, then what README.md and the guide tell people to run.
 ///
 /// A test that cannot run here (for want of root, say) writes a line that begins with `not run: ` straight to
 /// the standard error; the summary repeats it, so that it never counts as passed.
@@ -20,6 +20,7 @@ pub(crate) fn run(session: &mut Session, long: bool) -> Result<()> {
     tally.report(session);
     tested?;
     readme::run(session)?;
+    guide::run(session)?;
     capabilities::run(session, true, false)?;
     if !long {
         session.note("NOT RUN: the long variants (to have them: cargo xtask test --long)");

@@ -85,7 +85,8 @@ impl Client {
         let _reading = self.reading()?;
         let mut collections = Vec::new();
         for entry in entries(&self.root)? {
-            if let Ok(collection) = CollectionName::new(entry.name)
+            if entry.is_directory
+                && let Ok(collection) = CollectionName::new(entry.name)
                 && !self.list(&collection)?.is_empty()
             {
                 collections.push(collection);

@@ -45,9 +45,11 @@ async fn what_others_put_there_is_none_of_ours() {
     for name in ["notes.txt", ".hidden", "a%41", "goes+"] {
         fs::write(users.join(name), "not a record").unwrap();
     }
+    fs::write(directory.path().join("README"), "not a collection").unwrap();
     fs::create_dir_all(users.join("a+")).unwrap();
     fs::write(users.join("a+/b"), "not a record").unwrap();
     let count = Count { collection: CollectionName::new("users").unwrap(), filter: None };
+    assert_eq!(store.collections().await.unwrap(), [count.collection.clone()]);
     assert_eq!(store.count(&count).await.unwrap(), 1);
     assert_eq!(store.clear(&count.collection).await.unwrap(), 1);
     assert!(users.join("notes.txt").exists());

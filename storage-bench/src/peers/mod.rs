@@ -2,6 +2,7 @@
 
 mod fjall;
 mod opendal;
+pub(crate) mod plugin;
 mod redb;
 mod redis;
 mod sqlite;
@@ -24,6 +25,8 @@ pub(crate) enum Set {
     Embedded,
     /// Clients of one Redis server, which is started on a loopback port and keeps everything in memory
     Redis,
+    /// Backends linked in and as plugins
+    Plugins,
 }
 
 impl Set {
@@ -43,6 +46,7 @@ impl Set {
                 "opendal-sled",
             ],
             Self::Redis => &["storage-redis", "redis-raw", "opendal-redis"],
+            Self::Plugins => &["storage-file", "storage-file.so", "storage-redis", "storage-redis.so"],
         }
     }
 
@@ -51,6 +55,7 @@ impl Set {
         match self {
             Self::Embedded => "redb-group",
             Self::Redis => "redis-raw",
+            Self::Plugins => "storage-file",
         }
     }
 }
@@ -58,16 +63,17 @@ impl Set {
 /// Where peers are: a directory for the embedded ones, and the server that the others share.
 pub(crate) struct Place {
     directory: PathBuf,
+    plugins: PathBuf,
     server: Option<RedisServer>,
 }
 
 impl Place {
     /// Starts the server that a set needs.
-    pub(crate) fn new(set: Set, directory: &Path) -> Result<Self> {
+    pub(crate) fn new(set: Set, directory: &Path, plugins: &Path) -> Result<Self> {
         let more = ["--appendonly", "no"].map(str::to_owned).into();
         let settings = RedisSettings { more, ..RedisSettings::default() };
-        let server = if set == Set::Redis { Some(RedisServer::start(&settings)?) } else { None };
-        Ok(Self { directory: directory.to_owned(), server })
+        let server = if set != Set::Embedded { Some(RedisServer::start(&settings)?) } else { None };
+        Ok(Self { directory: directory.to_owned(), plugins: plugins.to_owned(), server })
     }
 
     /// The server's URL.
@@ -90,7 +96,13 @@ pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
     Ok(match name {
         "storage-file" => {
             let url = format!("file:{}", directory.display());
-            Arc::new(storage::Storage::open("storage-file", &url, Durability::Synced).await?)
+            let backend = storage_registry::open_backend(&url).await?;
+            Arc::new(storage::Storage::new("storage-file", backend, Durability::Synced)?)
+        }
+        "storage-file.so" => {
+            let backend =
+                plugin::open(&place.plugins, "file", &format!("file:{}", directory.display())).await?;
+            Arc::new(storage::Storage::new("storage-file.so", backend, Durability::Synced)?)
         }
         "redb" => Arc::new(redb::Redb::open(directory, false)?),
         "redb-group" => Arc::new(redb::Redb::open(directory, true)?),
@@ -102,7 +114,13 @@ pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
         "opendal-persy" => Arc::new(opendal::OpenDal::persy(directory)?),
         "opendal-sled" => Arc::new(opendal::OpenDal::sled(directory)?),
         "storage-redis" => {
-            Arc::new(storage::Storage::open("storage-redis", &place.redis()?, Durability::NotSynced).await?)
+            let backend = storage_registry::open_backend(&place.redis()?).await?;
+            Arc::new(storage::Storage::new("storage-redis", backend, Durability::NotSynced)?)
+        }
+        "storage-redis.so" => {
+            let url = format!("{}?prefix=plugin", place.redis()?);
+            let backend = plugin::open(&place.plugins, "redis", &url).await?;
+            Arc::new(storage::Storage::new("storage-redis.so", backend, Durability::NotSynced)?)
         }
         "redis-raw" => Arc::new(redis::Redis::open(&place.redis()?).await?),
         "opendal-redis" => Arc::new(opendal::OpenDal::redis(&place.redis()?)?),

@@ -1,9 +1,11 @@
 //! `storage` as a program uses it: opened by URL, through `Store` and all its layers.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use async_trait::async_trait;
 use bytes::Bytes;
-use storage_core::{Collection, Counters, Cursor, Raw};
+use storage_core::{Backend, Collection, Counters, Cursor, Raw, Store};
 
 use crate::peer::{Durability, Feature, Page, Peer, PeerInfo};
 
@@ -15,10 +17,13 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    pub(crate) async fn open(name: &'static str, url: &str, durability: Durability) -> Result<Self> {
-        let store = storage_registry::open(url).await?;
-        let version = super::version_of(name);
-        let how = "through Store with the default layers and configuration";
+    pub(crate) fn new(name: &'static str, backend: Arc<dyn Backend>, durability: Durability) -> Result<Self> {
+        let store = Store::new(backend);
+        let (package, how) = match name.strip_suffix(".so") {
+            Some(package) => (package, "the same from a shared library"),
+            None => (name, "through Store with the default layers and configuration"),
+        };
+        let version = super::version_of(package);
         let info = PeerInfo { name, version, durability, how };
         let records = store.collection_with("bench", Raw)?;
         Ok(Self { info, records, counters: store.counters("counters")? })

@@ -127,7 +127,7 @@ impl Subscriber for Forward {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        !IS_LOGGING.try_with(Cell::get).unwrap_or(true) && number(*metadata.level()) <= self.host.level()
+        number(*metadata.level()) <= self.host.level()
     }
 
     fn new_span(&self, attributes: &Attributes<'_>) -> Id {

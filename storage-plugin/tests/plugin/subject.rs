@@ -35,10 +35,14 @@ pub(crate) struct Subject;
 #[derive(Debug)]
 struct Store(MemoryBackend);
 
-struct Hanging;
+struct Hanging {
+    /// How long its end takes.
+    lingers: Duration,
+}
 
 impl Drop for Hanging {
     fn drop(&mut self) {
+        thread::sleep(self.lingers);
         DROPPED.fetch_add(1, SeqCst);
     }
 }
@@ -114,9 +118,12 @@ async fn obey(order: &str) {
         "panic-number" => panic_any(7),
         "panic-bomb" => panic_any(Bomb),
         "panic-on-drop" => drop(Bomb),
-        "hang" => {
+        // As "hang", but not counted.
+        "wait" => pending().await,
+        "hang" | "hang-and-linger" => {
             HUNG.fetch_add(1, SeqCst);
-            let _hanging = Hanging;
+            let lingers = if order == "hang" { Duration::ZERO } else { Duration::from_millis(100) };
+            let _hanging = Hanging { lingers };
             pending().await
         }
         "block" => {

@@ -110,6 +110,8 @@ fn replies_are_checked() {
     refused::<()>(r#"["ok", 1]"#, "expected nil at byte 4, found an integer");
     refused::<()>(r#"["ok"]"#, "too few elements");
     refused::<()>(r#"["error", {"kind": "busy"}]"#, "no key \"message\"");
+    let more = Outgoing { head: [head(r#"["ok", null]"#), vec![0xc0]].concat(), blobs: Vec::new() };
+    assert!(wire::reply::<()>(more.into_incoming()).unwrap_err().error.message().contains("1 bytes follow"));
     refused::<bool>(r#"["ok", 1]"#, "expected a boolean");
     refused::<Capabilities>(r#"["ok", {"features": {"get": false}}]"#, "leave out what is not offered");
     refused::<Stats>(r#"["ok", {"reads": 1, "writes": 1, "details": "[]"}]"#, "no object");
@@ -230,4 +232,12 @@ fn claims_are_not_believed() {
         message.head.extend([0x90; 50]);
         within_reason(&message);
     }
+    // Bytes enough for so many items, of which the first is none.
+    let size = 1 << 20;
+    let mut message = Outgoing { head: vec![0x92, 0xa2, b'o', b'k', 0xdd], blobs: Vec::new() };
+    message.head.extend((size as u32).to_be_bytes());
+    message.head.resize(size + 9, 0xc1);
+    let message = message.into_incoming();
+    let allocated = allocations::during(|| assert!(wire::reply::<Vec<Option<Record>>>(message).is_err()));
+    assert!(allocated < size, "{allocated} bytes for nothing");
 }

@@ -1,1 +1,114 @@
+//! Masters that die and are replaced, behind sentinels and in a cluster.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::json;
+use storage_core::{Address, Backend, CollectionName, Store};
+use storage_testkit::helpers::{put, write_one};
+use storage_testkit::servers::{RedisCluster, RedisSentinels, RedisServer};
+
+use crate::{harness, of_the_connection, recovers};
+
+/// No call takes longer: a second to connect, a second for the reply, each up to three times, and pauses.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+/// A collection for each writer, so that all masters of a cluster have some.
+fn collection(writer: usize) -> CollectionName {
+    CollectionName::new(format!("writer{writer}")).unwrap()
+}
+
+/// Writes until it is told to end; the keys that were acknowledged.
+async fn load(backend: Arc<dyn Backend>, writer: usize, ended: Arc<AtomicBool>) -> Vec<Address> {
+    let mut acknowledged = Vec::new();
+    for i in (0..).take_while(|_| !ended.load(Ordering::Relaxed)) {
+        let mutation = put(&collection(writer), &format!("k{i}"), json!(i));
+        let address = mutation.address.clone();
+        let started = Instant::now();
+        match write_one(&*backend, mutation).await {
+            Ok(_) => acknowledged.push(address),
+            Err(error) => of_the_connection(&error),
+        }
+        assert!(started.elapsed() < DEADLINE, "a write took {:?}", started.elapsed());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    acknowledged
+}
+
+/// Kills a master under load. Every writer goes on with the replica, and what the replica had is there.
+async fn survives(backend: Arc<dyn Backend>, master: &RedisServer) {
+    const WRITERS: usize = 8;
+    let store = Store::new(backend.clone());
+    let mut before = Vec::new();
+    for writer in 0..WRITERS {
+        let mutation = put(&collection(writer), "before", json!(writer));
+        before.push(mutation.address.clone());
+        write_one(&*backend, mutation).await.unwrap();
+    }
+    // Replicas acknowledge in their own time; what they do not have when the master dies is lost.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let ended = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = (0..WRITERS)
+        .map(|writer| tokio::spawn(load(store.backend().clone(), writer, ended.clone())))
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    master.process().stop(Signal::KILL).unwrap();
+    let mut after = BTreeMap::new();
+    for writer in 0..WRITERS {
+        let mutation = || put(&collection(writer), "after", json!(writer));
+        recovers(|| async { write_one(&*backend, mutation()).await }).await;
+        after.insert(writer, mutation().address);
+    }
+    // The writers as well, by themselves.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    ended.store(true, Ordering::Relaxed);
+    let all: Vec<Address> = before.into_iter().chain(after.into_values()).collect();
+    for (address, record) in all.iter().zip(backend.get(&all).await.unwrap()) {
+        assert!(record.is_some(), "{address} is lost");
+    }
+    for task in tasks {
+        let acknowledged = task.await.unwrap();
+        let last = acknowledged.last().expect("some writes were acknowledged");
+        let record = backend.get(std::slice::from_ref(last)).await.unwrap().remove(0);
+        assert!(record.is_some(), "{last} was acknowledged by the new master, and is lost");
+    }
+}
+
+/// The sentinels make the replica master, and the store asks them where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_is_promoted_by_sentinels() {
+    let servers = RedisSentinels::start().unwrap();
+    let timeouts = "connect_timeout=1s&response_timeout=1s";
+    let url = format!("redis+sentinel://{}/{}/0?{timeouts}", servers.hosts(), RedisSentinels::MASTER);
+    let backend = harness::open(&url).await.unwrap();
+    survives(backend.clone(), &servers.master).await;
+    // The old master comes back, and becomes a replica: nothing is written to it.
+    servers.master.restart().unwrap();
+    recovers(|| async {
+        let role = servers.master.command(&["ROLE"])?;
+        if role.starts_with("slave") {
+            Ok(())
+        } else {
+            Err(storage_core::Error::new(storage_core::ErrorKind::Busy, role))
+        }
+    })
+    .await;
+    crate::put_one(&*backend, "later").await.unwrap();
+    // One sentinel fewer is no loss either.
+    servers.sentinels[0].stop(Signal::KILL).unwrap();
+    let again = harness::open(&url).await.unwrap();
+    crate::get(&*again, "later").await.unwrap();
+}
+
+/// The replica of a dead master of a cluster takes its slots over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_takes_over_in_a_cluster() {
+    let cluster = RedisCluster::start().unwrap();
+    let timeouts = "connect_timeout=1s&response_timeout=1s";
+    let url = format!("redis+cluster://{}?shards=4&{timeouts}", cluster.hosts());
+    let backend = harness::open(&url).await.unwrap();
+    survives(backend, &cluster.nodes[0]).await;
+}

@@ -6,19 +6,19 @@ use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use rustix::process::Signal;
-use storage_core::{Backend, Result};
-use storage_redis::{RedisBackend, RedisConfig};
+use storage_core::{Backend, Result, TypeDescriptor as _};
+use storage_redis::REDIS;
 use storage_testkit::servers::{RedisCluster, RedisSentinels, RedisServer, RedisSettings, free_port};
 use storage_testkit::{Fixture, Harness, ServerControl};
 
 const PASSWORD: &str = "correct-horse-battery";
 
 pub(crate) async fn open(url: &str) -> Result<Arc<dyn Backend>> {
-    Ok(Arc::new(RedisBackend::open(RedisConfig::from_url(url)?).await?))
+    REDIS.open(REDIS.config_from_url(url)?).await
 }
 
 /// A prefix that no other fixture has.
-fn prefix() -> String {
+pub(crate) fn prefix() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("test{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
@@ -30,15 +30,30 @@ pub(crate) struct Standalone;
 impl Harness for Standalone {
     async fn create(&self) -> Result<Box<dyn Fixture>> {
         let settings = RedisSettings { password: Some(PASSWORD.to_owned()), ..RedisSettings::default() };
-        Ok(Box::new(Alone(RedisServer::start(&settings)?)))
+        Ok(Box::new(Alone { server: RedisServer::start(&settings)?, format: "record" }))
     }
 }
 
-struct Alone(RedisServer);
+/// As [`Standalone`], in the format raw.
+pub(crate) struct Raw;
+
+#[async_trait]
+impl Harness for Raw {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let settings = RedisSettings { password: Some(PASSWORD.to_owned()), ..RedisSettings::default() };
+        Ok(Box::new(Alone { server: RedisServer::start(&settings)?, format: "raw" }))
+    }
+}
+
+struct Alone {
+    server: RedisServer,
+    format: &'static str,
+}
 
 impl Alone {
     fn url(&self, password: &str) -> String {
-        format!("redis://:{password}@{}/0?response_timeout=2s&connect_timeout=2s", self.0.address())
+        let (address, format) = (self.server.address(), self.format);
+        format!("redis://:{password}@{address}/0?format={format}&response_timeout=2s&connect_timeout=2s")
     }
 }
 
@@ -72,23 +87,23 @@ impl ServerControl for Alone {
     }
 
     async fn stop(&self) -> Result<()> {
-        self.0.process().stop(Signal::TERM)
+        self.server.process().stop(Signal::TERM)
     }
 
     async fn start(&self) -> Result<()> {
-        self.0.restart()
+        self.server.restart()
     }
 
     async fn pause(&self) -> Result<()> {
-        self.0.process().signal(Signal::STOP)
+        self.server.process().signal(Signal::STOP)
     }
 
     async fn resume(&self) -> Result<()> {
-        self.0.process().signal(Signal::CONT)
+        self.server.process().signal(Signal::CONT)
     }
 
     async fn cut_connections(&self) -> Result<()> {
-        self.0.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).map(drop)
+        self.server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).map(drop)
     }
 }
 
@@ -107,6 +122,17 @@ impl Harness for Cluster {
     async fn create(&self) -> Result<Box<dyn Fixture>> {
         let (hosts, shards) = (CLUSTER.hosts(), self.shards);
         let url = format!("redis+cluster://{hosts}?prefix={}&shards={shards}", prefix());
+        Ok(Box::new(Shared { url, bad: format!("redis+cluster://127.0.0.1:{}", free_port()?) }))
+    }
+}
+
+/// As [`Cluster`], in the format raw: there each store has the keys of its own collections.
+pub(crate) struct RawCluster;
+
+#[async_trait]
+impl Harness for RawCluster {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let url = format!("redis+cluster://{}?format=raw", CLUSTER.hosts());
         Ok(Box::new(Shared { url, bad: format!("redis+cluster://127.0.0.1:{}", free_port()?) }))
     }
 }

@@ -48,7 +48,7 @@ impl Certificates {
 #[cfg(feature = "tls")]
 mod generate {
     use rcgen::{
-        BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+        BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     };
     use storage_core::{Error, ErrorKind, Result};
 
@@ -63,6 +63,8 @@ mod generate {
             let directory = tempfile::Builder::new().prefix("storage-test-").tempdir();
             let made = Self { directory: directory.map_err(|error| trouble(&error))? };
             let mut params = CertificateParams::default();
+            // Issuer and subject have to differ, or the others look self-signed.
+            params.distinguished_name.push(DnType::CommonName, "authority of a storage test");
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             let authority = CertifiedIssuer::self_signed(params, key()?).map_err(|error| trouble(&error))?;
             made.write("ca.crt", &authority.pem())?;
@@ -72,6 +74,7 @@ mod generate {
             ] {
                 let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
                 let mut params = CertificateParams::new(names).map_err(|error| trouble(&error))?;
+                params.distinguished_name.push(DnType::CommonName, name);
                 params.extended_key_usages = vec![usage];
                 let key = key()?;
                 let certificate = params.signed_by(&key, &authority).map_err(|error| trouble(&error))?;

@@ -136,7 +136,7 @@ impl RedisServer {
     }
 
     fn wait_until_loaded(&self) -> Result<()> {
-        wait("the server does not load its data", || {
+        wait("the server does not load its data, or redis-cli does not reach it", || {
             self.command(&["PING"]).is_ok_and(|reply| reply.trim() == "PONG" || reply.contains("NOAUTH"))
         })
     }
