@@ -268,6 +268,27 @@ async fn a_bad_call_fails_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_damaged_record_fails_its_reader_alone() {
+    let fake = Fake::slow(DELAY);
+    let store = over(&fake);
+    let straight = occupy(&store);
+    settle().await;
+    let mut tasks = JoinSet::new();
+    for key in ["good", "damaged", "fine"] {
+        let store = store.clone();
+        tasks.spawn(async move { (key, store.get(&[at(key)]).await) });
+    }
+    for (key, result) in tasks.join_all().await {
+        match key {
+            "damaged" => assert_eq!(result.unwrap_err().kind(), ErrorKind::Corrupt),
+            _ => assert!(result.unwrap()[0].is_some(), "{key}"),
+        }
+    }
+    straight.join_all().await;
+    assert!(fake.batch_lens().contains(&3), "they went together: {:?}", fake.batch_lens());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_is_an_error_and_the_lane_goes_on() {
     let fake = Fake::slow(DELAY);
     let store = over(&fake);

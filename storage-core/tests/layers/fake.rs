@@ -115,9 +115,13 @@ impl Fake {
     fn saw<'a>(&self, keys: impl Iterator<Item = &'a Address>) -> Result<()> {
         let keys: Vec<String> = keys.map(|address| address.key.to_string()).collect();
         let bad = keys.iter().any(|key| key.starts_with("bad"));
+        let damaged = keys.iter().any(|key| key.starts_with("damaged"));
         let panics = keys.iter().any(|key| key.starts_with("panic"));
         self.batches.lock().unwrap().push(keys);
         assert!(!panics, "told to panic");
+        if damaged {
+            return Err(Error::new(ErrorKind::Corrupt, "a damaged record"));
+        }
         if bad { Err(Error::invalid("a bad key")) } else { Ok(()) }
     }
 

@@ -18,7 +18,8 @@ fn refused(head: Vec<u8>, blobs: &[&'static [u8]]) -> String {
     let blobs = blobs.iter().map(|blob| Bytes::from_static(blob)).collect();
     let error = wire::call(Outgoing { head, blobs }.into_incoming()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
-    error.message().strip_prefix("malformed message: ").expect(error.message()).to_owned()
+    let Some(why) = error.message().strip_prefix("malformed message: ") else { panic!("{error}") };
+    why.to_owned()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::common::{registry, test_type, version};
 use proptest::prelude::*;
 use serde_json::json;
 use storage_registry::layer::Layers;
-use storage_registry::{ErrorKind, Origin, Registry, Status, StoreConfig};
+use storage_registry::{Address, Batch, ErrorKind, Json, Mutation, Origin, Registry, Status, StoreConfig};
 
 fn config(tree: serde_json::Value) -> StoreConfig {
     serde_json::from_value(tree).unwrap()
@@ -67,6 +67,19 @@ async fn a_configuration_that_names_layers_gets_just_these() {
     }
     let store = registry.open("memory:").await.unwrap();
     assert_eq!(store.layers(), &Layers::default_for(&store.backend().info().capabilities));
+}
+
+#[tokio::test]
+async fn times_to_live_are_part_of_the_configuration() {
+    let config = config(json!({"type": "memory", "layers": ["tracing", {"time_to_live": {
+        "collections": {"sessions": {"sliding": {"ttl": "30m", "jitter": 0.1}}}
+    }}]}));
+    let store = Registry::linked().open_config(&config).await.unwrap();
+    assert_eq!(store.layers().to_string(), "tracing > time_to_live > guard");
+    let session = Address::new("sessions", "ada").unwrap();
+    let put = Mutation::put(session.clone(), Json::parse("{}").unwrap());
+    store.write(Batch::independent(vec![put])).await.unwrap();
+    assert!(store.get(&session).await.unwrap().unwrap().expires_at.is_some());
 }
 
 #[test]

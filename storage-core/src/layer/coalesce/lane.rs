@@ -27,6 +27,9 @@ pub(super) trait Kind: Send + Sync + 'static {
 
     fn size(item: &Self::Item) -> usize;
 
+    /// Whether a batch may have failed for one of its items alone, so that nothing was done and each call is sent again.
+    fn may_be_of_one(kind: ErrorKind) -> bool;
+
     /// Sends a batch and gives the items back.
     fn send(
         backend: &dyn Backend,
@@ -310,7 +313,7 @@ impl<K: Kind> Flight<K> {
             }
             Ok(replies) => answer(calls, &miscounted(items.len(), replies.len())),
             // One bad call must not fail the others: each again for itself.
-            Err(error) if calls.len() > 1 && may_be_one_callers_fault(error.kind()) => {
+            Err(error) if calls.len() > 1 && K::may_be_of_one(error.kind()) => {
                 for (call, len) in calls.into_iter().zip(lens) {
                     let part = items.drain(..len).collect();
                     let _ = call.reply.send(K::send(&*self.shared.inner, part).await.1);
@@ -327,10 +330,6 @@ fn answer<K: Kind>(calls: Vec<Waiting<K>>, error: &Error) {
     for call in calls {
         let _ = call.reply.send(Err(error.clone()));
     }
-}
-
-fn may_be_one_callers_fault(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidInput | ErrorKind::TooLarge | ErrorKind::Unsupported)
 }
 
 fn miscounted(sent: usize, came: usize) -> Error {

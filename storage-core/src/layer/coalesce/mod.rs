@@ -13,8 +13,8 @@ use self::lane::{Kind, Lane};
 use super::Call;
 use crate::{
     Address, Atomicity, Backend, BackendInfo, Batch, ChangeEvent, Changes, Coalescing, CollectionName, Count,
-    Health, IndexSpec, Key, ListItems, ListRange, Maintenance, MaintenanceReport, Mutation, Page, Path,
-    Query, Record, Request, Result, Scan, Stats, Written,
+    ErrorKind, Health, IndexSpec, Key, ListItems, ListRange, Maintenance, MaintenanceReport, Mutation, Page,
+    Path, Query, Record, Request, Result, Scan, Stats, Written,
 };
 
 /// Merges concurrent gets, and concurrent independent writes, into batches: what a database does for a
@@ -29,7 +29,8 @@ use crate::{
 ///   is in a merged batch.
 /// - If a merged batch fails, all its callers get the error; but if it may be the fault of one of them
 ///   ([`InvalidInput`](crate::ErrorKind::InvalidInput), [`TooLarge`](crate::ErrorKind::TooLarge),
-///   [`Unsupported`](crate::ErrorKind::Unsupported)), each call is sent again for itself.
+///   [`Unsupported`](crate::ErrorKind::Unsupported); for gets also what one record can be to blame for, such as
+///   [`Corrupt`](crate::ErrorKind::Corrupt)), each call is sent again for itself.
 /// - If the backend panics in a merged batch, its callers get [`Internal`](crate::ErrorKind::Internal).
 /// - Closing takes no more gets and writes and waits for those that wait.
 ///
@@ -88,6 +89,12 @@ impl Kind for Gets {
         key.collection.as_str().len() + key.key.as_str().len()
     }
 
+    fn may_be_of_one(kind: ErrorKind) -> bool {
+        use ErrorKind::{Corrupt, Decode, PermissionDenied, TypeMismatch};
+
+        Writes::may_be_of_one(kind) || matches!(kind, TypeMismatch | PermissionDenied | Corrupt | Decode)
+    }
+
     async fn send(backend: &dyn Backend, keys: Vec<Address>) -> (Vec<Address>, Result<Vec<Option<Record>>>) {
         let result = backend.get(&keys).await;
         (keys, result)
@@ -106,6 +113,10 @@ impl Kind for Writes {
 
     fn size(mutation: &Mutation) -> usize {
         mutation.size()
+    }
+
+    fn may_be_of_one(kind: ErrorKind) -> bool {
+        matches!(kind, ErrorKind::InvalidInput | ErrorKind::TooLarge | ErrorKind::Unsupported)
     }
 
     async fn send(
