@@ -1,6 +1,7 @@
 //! From a configuration to a connection of the driver.
 
 use std::path::Path;
+use std::time::Duration;
 
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
@@ -22,6 +23,8 @@ pub(crate) struct Connector {
     config: AsyncConnectionConfig,
     client_name: Option<String>,
     during: During,
+    /// For an attempt to connect in all: sentinels that do not answer are asked one after the other.
+    deadline: Duration,
 }
 
 enum Target {
@@ -45,18 +48,32 @@ impl Connector {
             config: timeouts,
             client_name: config.client_name.clone(),
             during: During::Connect { tls: config.tls },
+            deadline: match config.topology {
+                Topology::Sentinel => {
+                    config.connect_timeout * (1 + u32::try_from(config.hosts.len()).unwrap_or(1))
+                }
+                _ => config.connect_timeout * 2,
+            },
         })
     }
 
     /// Connects once.
     pub(crate) async fn connect(&self) -> Result<MultiplexedConnection> {
-        let made = match &self.target {
-            Target::Server(client) => client.get_multiplexed_async_connection_with_config(&self.config).await,
-            Target::Sentinels(client) => {
-                let mut client = client.lock().await;
-                client.get_async_connection_with_config(&self.config).await
+        let connecting = async {
+            match &self.target {
+                Target::Server(client) => {
+                    client.get_multiplexed_async_connection_with_config(&self.config).await
+                }
+                Target::Sentinels(client) => {
+                    let mut client = client.lock().await;
+                    client.get_async_connection_with_config(&self.config).await
+                }
             }
         };
+        let made = tokio::time::timeout(self.deadline, connecting).await.map_err(|_| {
+            let message = format!("no connection could be made within {:?}", self.deadline);
+            Error::new(ErrorKind::Timeout, message).with_retry(storage_core::Retry::Safe)
+        })?;
         let mut connection = made.map_err(|error| driver(error, self.during))?;
         if let Some(name) = &self.client_name {
             let named: Result<(), _> =

@@ -133,6 +133,11 @@ pub(crate) fn refusal(text: &str) -> Error {
     Error::new(kind, advice(kind, text)).with_retry(retry)
 }
 
+/// The server's code of an error that came from it.
+pub(crate) fn code(error: &Error) -> Option<&str> {
+    std::error::Error::source(error)?.downcast_ref::<RedisError>()?.code()
+}
+
 fn after(during: During) -> Retry {
     match during {
         During::Connect { .. } => Retry::Safe,

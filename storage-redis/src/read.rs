@@ -6,12 +6,11 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 use redis::Value as Reply;
 use smol_str::SmolStr;
-use storage_core::{
-    Address, Error, ErrorKind, Json, ListItems, ListRange, Record, Result, Retry, Timestamp, Value,
-};
+use storage_core::{Address, Error, ErrorKind, Json, ListItems, ListRange, Record, Result, Timestamp, Value};
 
 use crate::client::{Client, bytes, items, malformed, number, slot, text};
 use crate::convert::{COUNTERS, LIST, Stored, damaged};
+use crate::error::code;
 use crate::layout::Place;
 use crate::script::{RANGE, READ};
 
@@ -100,7 +99,7 @@ impl Client {
                     command.arg(key(position));
                 }
                 match self.link.at_once(group.slot, command).await {
-                    Err(error) if self.link.is_cluster() && error.retry() == Retry::Safe => {
+                    Err(error) if code(&error) == Some("TRYAGAIN") => {
                         return self.get_singly(addresses, places, group).await;
                     }
                     read => items(read?)?,

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use redis::{Cmd, Script, Value};
 use storage_core::Result;
 
+use crate::error::code;
 use crate::link::Link;
 
 /// One script, and the digest by which servers know it.
@@ -55,15 +56,10 @@ impl Code {
         };
         let done = link.one(slot, command("EVALSHA", self.script.get_hash())).await;
         match done {
-            Err(error) if is_unknown(&error) => link.one(slot, command("EVAL", self.source)).await,
+            Err(error) if code(&error) == Some("NOSCRIPT") => {
+                link.one(slot, command("EVAL", self.source)).await
+            }
             done => done,
         }
     }
-}
-
-fn is_unknown(error: &storage_core::Error) -> bool {
-    use std::error::Error as _;
-
-    let native = error.source().and_then(|source| source.downcast_ref::<redis::RedisError>());
-    native.is_some_and(|native| native.code() == Some("NOSCRIPT"))
 }

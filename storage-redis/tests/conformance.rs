@@ -3,7 +3,15 @@
 mod harness;
 
 mod standalone {
-    storage_testkit::conformance!(server: super::harness::Standalone);
+    storage_testkit::conformance!(super::harness::Standalone);
+}
+
+mod server_of_its_own {
+    storage_testkit::conformance!(only server: super::harness::ServerOfItsOwn);
+}
+
+mod tls {
+    storage_testkit::conformance!(super::harness::Tls);
 }
 
 mod cluster {

@@ -1,4 +1,5 @@
 //! What stands in the database, as the README says and other programs see it.
+#![allow(clippy::unwrap_used, reason = "a panic is the failing test's message, also in helpers")]
 
 mod harness;
 

@@ -1,4 +1,5 @@
 //! Encrypted connections, to servers that show a certificate and ask for one.
+#![allow(clippy::unwrap_used, reason = "a panic is the failing test's message, also in helpers")]
 
 mod harness;
 
@@ -118,7 +119,7 @@ async fn files_that_are_no_certificates_are_named() {
     refused(open(&server, "127.0.0.1", &swapped).await, ErrorKind::InvalidInput, "tls_");
 }
 
-/// Clusters and sentinels are reached over TLS in the same way.
+/// Passwords and topologies are asked for over TLS as without.
 #[tokio::test]
 async fn a_password_is_asked_for_over_tls_too() {
     let (server, certificates) = server(false);

@@ -1,5 +1,8 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(all(feature = "plugins", not(target_os = "linux")))]
+compile_error!("the feature `plugins` is for Linux, whose libraries it loads: build without it");
+
 mod backends;
 mod config;
 mod entry;

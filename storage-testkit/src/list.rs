@@ -177,6 +177,7 @@ macro_rules! for_each_server_case {
                 wrong_password_kind [],
                 reconnect_after_server_restart [Get Put],
                 cut_connection_never_hangs [Get Put],
+                cut_increments_count_once [Get Counters],
                 health_turns_with_the_server [Get Put],
                 timeout_kind [Get Put],
             }

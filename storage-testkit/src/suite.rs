@@ -134,13 +134,20 @@ pub fn run_as_test(group: &str, name: &str, harness: impl Harness) {
 /// Makes a test of every case of the suite: the one line in a backend's `tests/conformance.rs`.
 ///
 /// `conformance!(harness)` for a backend without a server, `conformance!(server: harness)` for one with:
-/// then the cases that stop the server and cut its connections are there too. The expression is evaluated
+/// then the cases that stop the server and cut its connections are there too. `conformance!(only server: harness)`
+/// makes tests of these alone, where all others share a server. The expression is evaluated
 /// for each test anew. Each test is `group::case`; in one file the macro can be used once, or in several
 /// modules.
 #[macro_export]
 macro_rules! conformance {
     (server: $harness:expr) => {
         $crate::conformance!($harness);
+        $crate::for_each_server_case! { __conformance_tests {} }
+    };
+    (only server: $harness:expr) => {
+        fn conformance_harness() -> impl $crate::Harness {
+            $harness
+        }
         $crate::for_each_server_case! { __conformance_tests {} }
     };
     ($harness:expr) => {

@@ -202,20 +202,25 @@ impl Instance {
     /// # Errors
     /// What the reply says, or [`Internal`](ErrorKind::Internal) if it is malformed.
     pub(super) fn read<T: Wire>(&self, operation: &'static str, reply: Incoming) -> Result<T> {
-        match wire::reply(reply) {
-            Ok(value) => {
-                self.conduct.good();
-                Ok(value)
-            }
-            Err(failure) => {
-                self.judge(operation, &failure);
-                // An error is an answer too, unless it says that the plugin does not work.
-                if !failure.panicked && failure.error.kind() != ErrorKind::Internal {
-                    self.conduct.good();
-                }
-                Err(self.named(operation, failure.error))
-            }
+        let reply = wire::reply(reply);
+        // An error is an answer too, unless it says that the plugin does not work.
+        if reply.as_ref().err().is_none_or(|f| !f.panicked && f.error.kind() != ErrorKind::Internal) {
+            self.conduct.good();
         }
+        self.conclude(operation, reply)
+    }
+
+    /// As [`read`](Self::read), for an operation that comes before each `open` and does no work: that it succeeds does
+    /// not make up for an `open` that fails.
+    pub(super) fn read_preliminary<T: Wire>(&self, operation: &'static str, reply: Incoming) -> Result<T> {
+        self.conclude(operation, wire::reply(reply))
+    }
+
+    fn conclude<T>(&self, operation: &'static str, reply: Result<T, Failure>) -> Result<T> {
+        reply.map_err(|failure| {
+            self.judge(operation, &failure);
+            self.named(operation, failure.error)
+        })
     }
 
     /// Notes a panic.

@@ -187,13 +187,15 @@ impl TypeDescriptor for Plugin {
     fn config_from_url(&self, url: &str) -> Result<Tree> {
         const OPERATION: &str = "config_from_url";
         self.instance.check_enabled()?;
-        self.instance.read(OPERATION, self.instance.call_now(OPERATION, wire::config_from_url(url))?)
+        let reply = self.instance.call_now(OPERATION, wire::config_from_url(url))?;
+        self.instance.read_preliminary(OPERATION, reply)
     }
 
     fn validate(&self, config: &Tree) -> Result<()> {
         const OPERATION: &str = "validate";
         self.instance.check_enabled()?;
-        self.instance.read(OPERATION, self.instance.call_now(OPERATION, wire::validate(config))?)
+        let reply = self.instance.call_now(OPERATION, wire::validate(config))?;
+        self.instance.read_preliminary(OPERATION, reply)
     }
 
     async fn open(&self, config: Tree) -> Result<Arc<dyn Backend>> {

@@ -8,7 +8,9 @@ use async_trait::async_trait;
 use rustix::process::Signal;
 use storage_core::{Backend, Result, TypeDescriptor as _};
 use storage_redis::REDIS;
-use storage_testkit::servers::{RedisCluster, RedisSentinels, RedisServer, RedisSettings, free_port};
+use storage_testkit::servers::{
+    Certificates, RedisCluster, RedisSentinels, RedisServer, RedisSettings, RedisTls, free_port,
+};
 use storage_testkit::{Fixture, Harness, ServerControl};
 
 const PASSWORD: &str = "correct-horse-battery";
@@ -23,18 +25,72 @@ pub(crate) fn prefix() -> String {
     format!("test{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A server of its own for each store.
+/// A server that tests share.
+struct Server {
+    url: String,
+    /// Whether it was there before the tests, and what they write has to be removed.
+    remains: bool,
+}
+
+/// The server that a variable names, if it is set, or else one of our own.
+fn given(variable: &str, own: impl FnOnce() -> String) -> Server {
+    match std::env::var(variable) {
+        Ok(url) if !url.is_empty() => Server { url, remains: true },
+        _ => Server { url: own(), remains: false },
+    }
+}
+
+/// Stores on one server that all tests of the binary share, each under its own prefix.
 pub(crate) struct Standalone;
+
+static STANDALONE: LazyLock<RedisServer> =
+    LazyLock::new(|| RedisServer::start(&RedisSettings::default()).expect("a server"));
 
 #[async_trait]
 impl Harness for Standalone {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let server = given("STORAGE_TEST_REDIS_URL", || format!("redis://{}", STANDALONE.address()));
+        let bad = format!("redis://127.0.0.1:{}", free_port()?);
+        Ok(Box::new(Shared::new(server, &[("prefix", &prefix())], bad)))
+    }
+}
+
+/// As [`Standalone`], with TLS and a password.
+pub(crate) struct Tls;
+
+static TLS: LazyLock<(RedisServer, Arc<Certificates>)> = LazyLock::new(|| {
+    let certificates = Arc::new(Certificates::generate().expect("certificates"));
+    let tls = RedisTls { certificates: certificates.clone(), verify_clients: false };
+    let settings =
+        RedisSettings { password: Some(PASSWORD.to_owned()), tls: Some(tls), ..RedisSettings::default() };
+    (RedisServer::start(&settings).expect("a server with TLS"), certificates)
+});
+
+#[async_trait]
+impl Harness for Tls {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let server = given("STORAGE_TEST_REDIS_TLS_URL", || {
+            let (server, certificates) = &*TLS;
+            let ca = certificates.authority();
+            format!("rediss://:{PASSWORD}@{}?tls_ca={}", server.address(), ca.display())
+        });
+        let bad = format!("rediss://:{PASSWORD}@127.0.0.1:{}", free_port()?);
+        Ok(Box::new(Shared::new(server, &[("prefix", &prefix())], bad)))
+    }
+}
+
+/// A server of its own for each store, to be stopped and frozen.
+pub(crate) struct ServerOfItsOwn;
+
+#[async_trait]
+impl Harness for ServerOfItsOwn {
     async fn create(&self) -> Result<Box<dyn Fixture>> {
         let settings = RedisSettings { password: Some(PASSWORD.to_owned()), ..RedisSettings::default() };
         Ok(Box::new(Alone { server: RedisServer::start(&settings)?, format: "record" }))
     }
 }
 
-/// As [`Standalone`], in the format raw.
+/// As [`ServerOfItsOwn`], in the format raw.
 pub(crate) struct Raw;
 
 #[async_trait]
@@ -120,10 +176,18 @@ pub(crate) static CLUSTER: LazyLock<RedisCluster> =
 #[async_trait]
 impl Harness for Cluster {
     async fn create(&self) -> Result<Box<dyn Fixture>> {
-        let (hosts, shards) = (CLUSTER.hosts(), self.shards);
-        let url = format!("redis+cluster://{hosts}?prefix={}&shards={shards}", prefix());
-        Ok(Box::new(Shared { url, bad: format!("redis+cluster://127.0.0.1:{}", free_port()?) }))
+        let parameters = [("prefix", prefix()), ("shards", self.shards.to_string())];
+        let parameters = parameters.each_ref().map(|(name, value)| (*name, value.as_str()));
+        Ok(Box::new(Shared::new(cluster(), &parameters, bad_cluster()?)))
     }
+}
+
+fn cluster() -> Server {
+    given("STORAGE_TEST_REDIS_CLUSTER_URL", || format!("redis+cluster://{}", CLUSTER.hosts()))
+}
+
+fn bad_cluster() -> Result<String> {
+    Ok(format!("redis+cluster://127.0.0.1:{}", free_port()?))
 }
 
 /// As [`Cluster`], in the format raw: there each store has the keys of its own collections.
@@ -132,8 +196,9 @@ pub(crate) struct RawCluster;
 #[async_trait]
 impl Harness for RawCluster {
     async fn create(&self) -> Result<Box<dyn Fixture>> {
-        let url = format!("redis+cluster://{}?format=raw", CLUSTER.hosts());
-        Ok(Box::new(Shared { url, bad: format!("redis+cluster://127.0.0.1:{}", free_port()?) }))
+        // Raw stores have no prefix of their own, so never on somebody else's cluster.
+        let server = Server { url: format!("redis+cluster://{}", CLUSTER.hosts()), remains: false };
+        Ok(Box::new(Shared::new(server, &[("format", "raw")], bad_cluster()?)))
     }
 }
 
@@ -146,16 +211,33 @@ pub(crate) static SENTINELS: LazyLock<RedisSentinels> =
 #[async_trait]
 impl Harness for Sentinel {
     async fn create(&self) -> Result<Box<dyn Fixture>> {
-        let (hosts, master) = (SENTINELS.hosts(), RedisSentinels::MASTER);
-        let url = format!("redis+sentinel://{hosts}/{master}/0?prefix={}", prefix());
-        Ok(Box::new(Shared { url, bad: format!("redis+sentinel://127.0.0.1:{}/{master}", free_port()?) }))
+        let master = RedisSentinels::MASTER;
+        let own = || format!("redis+sentinel://{}/{master}", SENTINELS.hosts());
+        let server = given("STORAGE_TEST_REDIS_SENTINEL_URL", own);
+        let bad = format!("redis+sentinel://127.0.0.1:{}/{master}", free_port()?);
+        Ok(Box::new(Shared::new(server, &[("prefix", &prefix())], bad)))
     }
 }
 
-/// A store under a prefix of its own on servers that other tests use too.
+/// A store on servers that other tests use too.
 struct Shared {
     url: String,
     bad: String,
+    password: Option<String>,
+    remains: bool,
+}
+
+impl Shared {
+    fn new(server: Server, parameters: &[(&str, &str)], bad: String) -> Self {
+        let Server { mut url, remains } = server;
+        let user = url.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(user, _)| user);
+        let password = user.and_then(|user| user.split_once(':')).map(|(_, password)| password.to_owned());
+        for (name, value) in parameters {
+            let separator = if url.contains('?') { '&' } else { '?' };
+            url.push_str(&format!("{separator}{name}={value}"));
+        }
+        Self { url, bad, password, remains }
+    }
 }
 
 #[async_trait]
@@ -169,10 +251,21 @@ impl Fixture for Shared {
     }
 
     fn secrets(&self) -> Vec<String> {
-        Vec::new()
+        self.password.iter().cloned().collect()
     }
 
     async fn open_bad_endpoint(&self) -> Result<Arc<dyn Backend>> {
         open(&self.bad).await
+    }
+
+    async fn discard(&self) -> Result<()> {
+        if !self.remains {
+            return Ok(());
+        }
+        let backend = open(&self.url).await?;
+        for collection in backend.collections().await? {
+            backend.clear(&collection).await?;
+        }
+        backend.close().await
     }
 }

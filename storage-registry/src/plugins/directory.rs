@@ -1,5 +1,6 @@
 //! The plugin directory, and the part of it that is this software's own.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind as Io;
@@ -13,10 +14,13 @@ use serde::de::DeserializeOwned;
 use storage_core::{Error, ErrorKind, Result};
 
 use super::files::{self, Opened};
-use super::{Keyring, ProblemKind};
+use super::options::variable;
+use super::{Digest, Keyring, ProblemKind};
 
 /// How long a change waits for one that another process makes.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
+/// No file takes that long to be written.
+const WRITE_LIMIT: Duration = Duration::from_secs(60 * 60);
 /// The largest record of our own; that of a trial holds a configuration schema.
 const MAX_RECORD: u64 = 4 << 20;
 
@@ -27,6 +31,9 @@ pub(super) struct Directory {
 }
 
 impl Directory {
+    /// The name of the part that is this software's own.
+    pub(super) const STATE: &'static str = ".state";
+
     /// None if it is not there.
     ///
     /// # Errors
@@ -114,17 +121,59 @@ impl Directory {
         tidy().map_err(|error| files::unwritable(&self.path, error))
     }
 
-    /// The part of the directory that is this software's own.
+    /// The part of the directory that is this software's own; of a directory that this user cannot change, such as one
+    /// of root, a directory in the user's cache instead.
     ///
     /// # Errors
-    /// [`PermissionDenied`](ErrorKind::PermissionDenied) if others than its owner can read it.
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) if others than its owner can read it, or if the user has no
+    /// cache.
     pub(super) fn state(&self) -> Result<State> {
-        let path = self.path.join(".state");
+        let path = if self.is_writable() { self.path.join(Self::STATE) } else { self.state_in_cache()? };
         match Opened::follow(&path) {
             Err(problem) if problem.kind == ProblemKind::Missing => {}
             opened => opened?.check_owner(0o077).map_err(|problem| unsafe_owner("directory", problem))?,
         }
         Ok(State { path })
+    }
+
+    /// # Errors
+    /// [`PermissionDenied`](ErrorKind::PermissionDenied) if this user cannot change the directory.
+    pub(super) fn check_writable(&self) -> Result<()> {
+        if self.is_writable() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::PermissionDenied,
+            format!(
+                "the plugin directory {} cannot be changed by this user: do that as its owner, or name another directory",
+                self.path.display()
+            ),
+        ))
+    }
+
+    fn is_writable(&self) -> bool {
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+        let needed = Access::WRITE_OK | Access::EXEC_OK;
+        accessat(CWD, &self.path, needed, AtFlags::EACCESS).is_ok()
+    }
+
+    fn state_in_cache(&self) -> Result<PathBuf> {
+        let cache = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+        let cache = cache.or_else(|| Some(env::home_dir()?.join(".cache"))).ok_or_else(|| {
+            Error::new(
+                ErrorKind::PermissionDenied,
+                format!(
+                    "the plugin directory {} cannot be changed, and the user has no home for private copies of plugins: \
+                     name a directory for them in XDG_CACHE_HOME",
+                    self.path.display()
+                ),
+            )
+        })?;
+        // One path, whichever links lead to the directory.
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let digest = Digest::of(path.as_os_str().as_encoded_bytes());
+        Ok(cache.join("storage/plugins").join(digest.to_string()))
     }
 }
 
@@ -133,8 +182,8 @@ fn unsafe_owner(what: &str, problem: super::Problem) -> Error {
     Error::new(ErrorKind::PermissionDenied, format!("the {what} {}", problem.message)).with_source(problem)
 }
 
-/// `.state`: private copies of libraries, markers, and records of trials and quarantine. It is made when there is
-/// something to write, so that a directory that is only read can be read-only.
+/// Private copies of libraries, markers, and records of trials and quarantine. It is made when there is something to
+/// write.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     path: PathBuf,
@@ -148,6 +197,7 @@ impl State {
     pub(super) const LOADING: &'static str = "loading";
     pub(super) const QUARANTINE: &'static str = "quarantine";
     pub(super) const TRIALS: &'static str = "trials";
+    const KINDS: [&'static str; 4] = [Self::COPIES, Self::LOADING, Self::QUARANTINE, Self::TRIALS];
 
     /// The directory of one kind of records, which may not be there.
     pub(super) fn dir(&self, kind: &str) -> PathBuf {
@@ -190,6 +240,23 @@ impl State {
     /// Removes a record; one that is not there is fine.
     pub(super) fn remove(&self, kind: &str, name: &str) -> Result<()> {
         remove_file(&self.dir(kind).join(name))
+    }
+
+    /// Removes what processes that ended in the middle of writing have left behind. Programs write here without the
+    /// lock when they load plugins, so that only what is old can have been left.
+    pub(super) fn tidy(&self) -> Result<()> {
+        for dir in Self::KINDS.map(|kind| self.dir(kind)) {
+            // One that is not there has nothing in it.
+            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
+                let is_new = entry.file_name().as_encoded_bytes().starts_with(files::NEW.as_bytes());
+                let written = entry.metadata().and_then(|found| found.modified()).ok();
+                let age = written.and_then(|written| written.elapsed().ok());
+                if is_new && age.is_some_and(|age| age > WRITE_LIMIT) {
+                    remove_file(&entry.path())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Waits at most 10 seconds for those who change the directory.

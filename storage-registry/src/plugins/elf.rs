@@ -6,7 +6,7 @@ use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, Sym};
 use serde::Serialize;
 use storage_plugin::abi::ENTRY;
 
-use super::{MajorMinor, Problem, ProblemKind};
+use super::{MajorMinor, Problem, ProblemKind, image};
 
 type Header = FileHeader64<Endianness>;
 
@@ -50,7 +50,7 @@ impl ElfFacts {
     ///
     /// # Errors
     /// [`NotALibrary`](ProblemKind::NotALibrary) if it is no 64-bit ELF shared library, or if anything that the headers
-    /// promise lies outside of the file, as in one that was cut off.
+    /// promise lies outside of the file, as in one that was cut off, or by its tables outside of the library in memory.
     pub(super) fn read(file: &[u8]) -> Result<Self, Problem> {
         let (header, endian) = header(file)?;
         let segments = header.program_headers(endian, file).map_err(damaged)?;
@@ -61,6 +61,7 @@ impl ElfFacts {
         check_segments(segments, endian, file)?;
         check_sections(sections, endian, file)?;
         let tables = Tables { sections, endian, file };
+        image::check(header.e_machine(endian), segments, tables.symbols()?, endian, file)?;
         Ok(Self {
             machine: machine(header.e_machine(endian)),
             little_endian: header.is_little_endian(),
@@ -204,13 +205,17 @@ impl<'file> Tables<'file> {
         strings.data(self.endian, self.file).map_err(damaged)
     }
 
+    /// What the library offers to others and asks of them.
+    fn symbols(&self) -> Result<&'file [elf::Sym64<Endianness>], Problem> {
+        let Some(section) = self.section(elf::SHT_DYNSYM) else { return Ok(&[]) };
+        section.data_as_array(self.endian, self.file).map_err(damaged)
+    }
+
     /// Whether a function of this name is there for others.
     fn exports(&self, name: &str) -> Result<bool, Problem> {
         let Some(section) = self.section(elf::SHT_DYNSYM) else { return Ok(false) };
         let strings = self.strings(section)?;
-        let symbols: &[elf::Sym64<Endianness>] =
-            section.data_as_array(self.endian, self.file).map_err(damaged)?;
-        Ok(symbols.iter().any(|symbol| {
+        Ok(self.symbols()?.iter().any(|symbol| {
             symbol.st_shndx(self.endian) != elf::SHN_UNDEF
                 && matches!(symbol.st_bind(), elf::STB_GLOBAL | elf::STB_WEAK)
                 && matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_GNU_IFUNC)
@@ -294,6 +299,6 @@ fn misfit() -> Problem {
     wrong("a table does not lie where its header says")
 }
 
-fn wrong(what: impl Into<String>) -> Problem {
+pub(super) fn wrong(what: impl Into<String>) -> Problem {
     Problem::new(ProblemKind::NotALibrary, format!("it is no intact shared library: {}", what.into()))
 }

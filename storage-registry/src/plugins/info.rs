@@ -1,11 +1,13 @@
 //! What listings and reports say about plugins.
 
+use std::error::Error as _;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use semver::Version as Semver;
 use serde::Serialize;
 use smol_str::SmolStr;
+use storage_core::Error;
 
 use super::{Digest, Problem, ProblemKind, SignatureState};
 
@@ -82,6 +84,17 @@ impl PluginInfo {
     pub(super) fn refuse(&mut self, problem: Problem) {
         self.problem = Some(problem.kind);
         self.set(PluginState::Refused, problem.message);
+    }
+
+    /// As [`refuse`](Self::refuse), for what was met when it was tried and loaded.
+    pub(super) fn fail(&mut self, error: &Error) {
+        let problem = error.source().and_then(|source| source.downcast_ref::<Problem>());
+        self.problem = problem.map(|problem| problem.kind);
+        self.set(PluginState::Refused, error.message());
+    }
+
+    pub(super) fn disable(&mut self) {
+        self.set(PluginState::Disabled, "it was disabled; `storage plugin enable` lets it be loaded again");
     }
 
     pub(super) fn set(&mut self, state: PluginState, reason: impl Into<String>) {

@@ -12,7 +12,7 @@ use super::info::{LoadReport, PluginInfo, PluginState};
 use super::plugin_type::{self, PluginType, PluginTypes};
 use super::quarantine::{self, Marker, Step};
 use super::survey::{Passed, Survey, Surveyed};
-use super::{Description, Digest, Package, PluginOptions, trial};
+use super::{Description, Digest, Package, PluginOptions, Problem, trial};
 use crate::{Origin, Registry, Status, TypeEntry};
 
 impl Registry {
@@ -48,7 +48,7 @@ impl Registry {
                 match info.state {
                     PluginState::Enabled => {
                         if let Err(error) = self.take_in(&mut types, state, &passed, options) {
-                            info.set(PluginState::Refused, error.message());
+                            info.fail(&error);
                             self.give_up(&passed, error.message());
                         }
                     }
@@ -75,16 +75,17 @@ impl Registry {
         let keyring = options.keyring()?;
         let package = Package::read(path)?;
         let note = package.verify(&keyring, options.allow_unsigned)?.note;
-        let sha256 = package.sha256();
+        let passed = Passed::new(package, note);
+        let sha256 = passed.package.sha256();
         let mut types = plugin_type::all();
         if !types.get(&sha256).is_some_and(|plugin| plugin.was_loaded()) {
-            let (_dir, copy, description) = try_apart(&package, &note.name, &note.version, options)?;
+            let (_dir, copy, description) = try_apart(&passed, options)?;
             let plugin = known(&mut types, sha256, None, description);
-            plugin.load_with(|| Ok((Plugin::load(copy.path(), options.limits.clone())?, copy)))?;
+            plugin.load_with(|| Ok((load(&passed, &copy, options)?, copy)))?;
         }
         let plugin =
             types.get(&sha256).ok_or_else(|| Error::new(ErrorKind::Internal, "the plugin is not kept"))?;
-        self.enrol(plugin, &package)
+        self.enrol(plugin, &passed.package)
     }
 
     /// Loads a plugin unless it is, and registers it unless it is.
@@ -102,11 +103,11 @@ impl Registry {
             _ => {
                 // The copy is made of the very bytes that were checked, and what is tried is what is loaded.
                 let copy = PrivateCopy::make(state, package, name, version)?;
-                let description = described(state, package, &copy, options)?;
+                let description = described(state, passed, &copy, options)?;
                 let plugin = known(types, sha256, Some(state), description);
                 plugin.load_with(|| {
                     let _marker = Marker::set(state, &plugin.suspect(), Step::Loading);
-                    Ok((Plugin::load(copy.path(), options.limits.clone())?, copy))
+                    Ok((load(passed, &copy, options)?, copy))
                 })?;
                 Arc::clone(plugin)
             }
@@ -187,18 +188,37 @@ impl Registry {
 
 /// Tries a library that is in no plugin directory: with a private copy in a directory that goes away.
 pub(super) fn try_apart(
-    package: &Package,
-    name: &str,
-    version: &semver::Version,
+    passed: &Passed,
     options: &PluginOptions,
 ) -> Result<(tempfile::TempDir, PrivateCopy, Description)> {
     let dir = tempfile::Builder::new().prefix("storage-plugin-").tempdir().map_err(|error| {
         let message = format!("there is no temporary directory for a private copy of the plugin: {error}");
         Error::new(ErrorKind::Unavailable, message).with_source(error)
     })?;
-    let copy = PrivateCopy::make_in(dir.path(), package, name, version)?;
-    let description = trial::run(copy.path(), package.path(), &options.trial, &options.limits)?;
+    let copy = PrivateCopy::make_in(dir.path(), &passed.package, &passed.name, &passed.version)?;
+    let description = tried(passed, &copy, options)?;
     Ok((dir, copy, description))
+}
+
+/// What a plugin says about itself when it is tried.
+fn tried(passed: &Passed, copy: &PrivateCopy, options: &PluginOptions) -> Result<Description> {
+    let description = trial::run(copy.path(), passed.package.path(), &options.trial, &options.limits)?;
+    check_note(&description, passed)?;
+    Ok(description)
+}
+
+/// Loads a plugin that was tried.
+fn load(passed: &Passed, copy: &PrivateCopy, options: &PluginOptions) -> Result<Arc<Plugin>> {
+    let plugin = Plugin::load(copy.path(), options.limits.clone())?;
+    // Nothing makes it say the same as in the trial.
+    check_note(&Description::of(&*plugin), passed)?;
+    Ok(plugin)
+}
+
+fn check_note(description: &Description, Passed { package, name, version }: &Passed) -> Result<(), Problem> {
+    description.check_note(name, version).map_err(|problem| {
+        Problem::new(problem.kind, format!("{}: {}", package.path().display(), problem.message))
+    })
 }
 
 /// Quarantines the plugins that ended a process. If that cannot be written down, such as on a full disk, the
@@ -227,15 +247,16 @@ fn known<'types>(
 /// What a plugin says about itself. It is tried for that unless it was.
 pub(super) fn described(
     state: &State,
-    package: &Package,
+    passed: &Passed,
     copy: &PrivateCopy,
     options: &PluginOptions,
 ) -> Result<Description> {
-    if let Some(description) = trial::recorded(state, &package.sha256()) {
+    let sha256 = passed.package.sha256();
+    if let Some(description) = trial::recorded(state, &sha256) {
         return Ok(description);
     }
-    let description = trial::run(copy.path(), package.path(), &options.trial, &options.limits)?;
-    if let Err(error) = trial::remember(state, &package.sha256(), &description) {
+    let description = tried(passed, copy, options)?;
+    if let Err(error) = trial::remember(state, &sha256, &description) {
         tracing::warn!(%error, "a trial is not recorded, and will be made again at the next start");
     }
     Ok(description)

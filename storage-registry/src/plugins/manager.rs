@@ -220,8 +220,8 @@ impl PluginManager {
     pub fn trial(&self, path: &Path) -> Result<Description> {
         let package = Package::read(path)?;
         let note = package.verify(&Keyring::default(), true)?.note;
-        load::try_apart(&package, &note.name, &note.version, &self.options)
-            .map(|(_, _, description)| description)
+        let tried = load::try_apart(&Passed::new(package, note), &self.options);
+        tried.map(|(_, _, description)| description)
     }
 
     /// The keys whose signatures count.
@@ -264,6 +264,7 @@ impl PluginManager {
         let state = directory.state()?;
         let lock = state.lock()?;
         directory.tidy()?;
+        state.tidy()?;
         Ok((directory, state, lock))
     }
 
@@ -284,13 +285,16 @@ impl PluginManager {
         Ok(found)
     }
 
-    /// Writes down whether a plugin is to be loaded. One that was put into the directory by hand is pinned by that.
+    /// Writes down whether a plugin is to be loaded. One that was put into the directory by hand is pinned when it is
+    /// disabled.
     fn switch(&self, directory: &Directory, plugin: &mut PluginInfo, enabled: bool) -> Result<()> {
         let mut pins = Pins::read(directory)?;
         let (Some(name), Some(version)) = (&plugin.name, &plugin.version) else { return Ok(()) };
         let pin = match (pins.get(name, version), plugin.sha256) {
+            // A user who cannot change the directory can take a plugin out of quarantine all the same.
+            (Some(pin), _) if pin.enabled == enabled => return Ok(()),
             (Some(pin), _) => Pin { enabled, ..pin.clone() },
-            (None, Some(sha256)) => Pin {
+            (None, Some(sha256)) if !enabled => Pin {
                 name: name.clone(),
                 version: version.clone(),
                 sha256,
@@ -299,12 +303,12 @@ impl PluginManager {
                 installed_at: None,
                 source: None,
             },
-            (None, None) => return Ok(()),
+            (None, _) => return Ok(()),
         };
         pins.set(pin);
         pins.write(directory)?;
         if !enabled && plugin.state == PluginState::Enabled {
-            plugin.state = PluginState::Disabled;
+            plugin.disable();
         }
         Ok(())
     }
@@ -315,6 +319,7 @@ impl PluginManager {
         let package = Package::read(path)?;
         package.verify(&self.keyring()?, self.options.allow_unsigned || self.approves(&package)?)?;
         let (directory, state, _lock) = self.begin()?;
+        directory.check_writable()?;
         let present = self.list()?;
         let mut survey = Survey::new(&directory, &self.options)?;
         let Surveyed { info, passed } = survey.judge(package, PluginInfo::new(path));
@@ -371,7 +376,7 @@ impl PluginOptions {
 fn try_here(state: &State, passed: &Passed, options: &PluginOptions) -> Result<Description> {
     let Passed { package, name, version } = passed;
     let copy = PrivateCopy::make(state, package, name, version)?;
-    let tried = load::described(state, package, &copy, options);
+    let tried = load::described(state, passed, &copy, options);
     drop(copy);
     if tried.is_err() {
         copies::remove_unused(state, name, version, &package.sha256())?;

@@ -9,7 +9,7 @@ use serde_json::Value as Tree;
 use smol_str::SmolStr;
 use storage_core::{Capabilities, Error, Feature, Result, TypeDescriptor};
 
-use super::{Digest, files, text};
+use super::{Digest, Problem, ProblemKind, files, text};
 use crate::entry::{check_name, check_scheme, shown};
 
 /// What `plugin.toml` says.
@@ -72,6 +72,18 @@ impl Manifest {
         "config_schema",
         "capabilities",
     ];
+    /// In the tables, what is misspelt would count as the default; features are open for those of later versions.
+    const TABLES: [text::Table<'static>; 3] = [
+        text::Table { path: &[], keys: &Self::KEYS },
+        text::Table {
+            path: &["capabilities"],
+            keys: &["features", "atomic_scope", "coalesce_reads", "coalesce_writes", "limits"],
+        },
+        text::Table {
+            path: &["capabilities", "limits"],
+            keys: &["batch_len", "batch_bytes", "value_bytes", "json_depth", "page_len", "counter_fields"],
+        },
+    ];
 
     /// The text of the file.
     ///
@@ -133,7 +145,7 @@ impl FromStr for Manifest {
 
     /// Reads the text of the file. An error says where, and names the nearest key if one is unknown.
     fn from_str(text: &str) -> Result<Self> {
-        let manifest: Self = text::decode(text, &Self::KEYS)?;
+        let manifest: Self = text::decode(text, &Self::TABLES)?;
         manifest.check()?;
         Ok(manifest)
     }
@@ -167,6 +179,20 @@ impl Description {
             capabilities: descriptor.capabilities(),
             config_schema: descriptor.config_schema(),
         }
+    }
+
+    /// Whether the plugin calls itself what its note does, by which it was checked.
+    pub(super) fn check_note(&self, name: &str, version: &Semver) -> Result<(), Problem> {
+        if self.name == name && self.version == *version {
+            return Ok(());
+        }
+        Err(Problem::new(
+            ProblemKind::Contradiction,
+            format!(
+                "its note says {name}@{version}, and the loaded plugin {}@{}: build it so that both say the same",
+                self.name, self.version
+            ),
+        ))
     }
 }
 

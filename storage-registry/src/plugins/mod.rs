@@ -26,6 +26,9 @@
 //!     lock                          held by whoever changes the directory
 //! ```
 //!
+//! A user who cannot change the directory, because it is root's or on a read-only disk, has that last part in
+//! `storage/plugins/<digest of the path>` of the cache directory (`XDG_CACHE_HOME`, else `~/.cache`) instead.
+//!
 //! [`Registry::load_plugins`](crate::Registry::load_plugins) loads what is in it. Each library is read once, checked,
 //! held against its pin, copied, tried in a process of its own unless that was done before, and then loaded from the
 //! copy. [`PluginManager`] changes what is in it, and [`Registry::watch_plugins`](crate::Registry::watch_plugins) takes
@@ -37,6 +40,7 @@ mod digest;
 mod directory;
 mod elf;
 mod files;
+mod image;
 mod info;
 mod inspect;
 mod key;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use storage_core::{Error, Result};
 
-use super::{Description, Manifest, Package, Problem, ProblemKind, files};
+use super::{Description, Manifest, Package, Problem, files};
 
 /// Makes the package `<out_dir>/<name>-<version>/` of a library, with all of `description` if it is given: what the
 /// plugin said when it was loaded. The package is there whole or not at all, and is not signed. Returns its directory
@@ -38,16 +38,8 @@ pub fn pack(
 pub(super) fn manifest(package: &Package, description: Option<&Description>) -> Result<Manifest, Problem> {
     let elf = package.elf()?;
     let note = package.note()?;
-    if let Some(said) = description
-        && (said.name != note.name || said.version != note.version)
-    {
-        return Err(Problem::new(
-            ProblemKind::Contradiction,
-            format!(
-                "its note says {} {}, and the loaded plugin {} {}: give both the same",
-                note.name, note.version, said.name, said.version
-            ),
-        ));
+    if let Some(said) = description {
+        said.check_note(&note.name, &note.version)?;
     }
     Ok(Manifest {
         version: note.version,

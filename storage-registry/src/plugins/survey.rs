@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use semver::Version as Semver;
 use smol_str::SmolStr;
 use storage_core::{LinkedType, Result};
+use storage_plugin::note::Note;
 
 use super::directory::{Directory, State};
 use super::info::{PluginInfo, PluginState};
@@ -35,6 +36,13 @@ pub(super) struct Passed {
     pub(super) package: Package,
     pub(super) name: SmolStr,
     pub(super) version: Semver,
+}
+
+impl Passed {
+    /// A package of which this is the note.
+    pub(super) fn new(package: Package, note: Note) -> Self {
+        Self { package, name: note.name.into(), version: note.version }
+    }
 }
 
 impl<'dir> Survey<'dir> {
@@ -90,10 +98,10 @@ impl<'dir> Survey<'dir> {
         let allow_unsigned = self.allow_unsigned || self.pins.approves(&sha256);
         let checked = package.check(&self.keyring, allow_unsigned);
         let passed = checked.and_then(|checked| {
-            let (name, version) = (SmolStr::from(checked.note.name), checked.note.version);
-            self.check_pin(&package, &name, &version)?;
-            self.check_duplicate(&package, &name, &version)?;
-            Ok(Passed { package, name, version })
+            let passed = Passed::new(package, checked.note);
+            self.check_pin(&passed)?;
+            self.check_duplicate(&passed)?;
+            Ok(passed)
         });
         let passed = match passed {
             Ok(passed) => passed,
@@ -106,10 +114,7 @@ impl<'dir> Survey<'dir> {
             info.installed_at.clone_from(&pin.installed_at);
             info.source.clone_from(&pin.source);
             if !pin.enabled {
-                info.set(
-                    PluginState::Disabled,
-                    "it was disabled; `storage plugin enable` lets it be loaded again",
-                );
+                info.disable();
             }
         }
         if let Some(record) = quarantine::record(&self.state, &sha256) {
@@ -118,7 +123,7 @@ impl<'dir> Survey<'dir> {
         Surveyed { info, passed: Some(passed) }
     }
 
-    fn check_pin(&self, package: &Package, name: &str, version: &Semver) -> Result<(), Problem> {
+    fn check_pin(&self, Passed { package, name, version }: &Passed) -> Result<(), Problem> {
         match self.pins.get(name, version) {
             Some(pin) if pin.sha256 != package.sha256() => Err(Problem::new(
                 ProblemKind::Pin,
@@ -134,12 +139,7 @@ impl<'dir> Survey<'dir> {
         }
     }
 
-    fn check_duplicate(
-        &mut self,
-        package: &Package,
-        name: &SmolStr,
-        version: &Semver,
-    ) -> Result<(), Problem> {
+    fn check_duplicate(&mut self, Passed { package, name, version }: &Passed) -> Result<(), Problem> {
         let duplicate = |of: String| {
             Problem::new(
                 ProblemKind::Duplicate,

@@ -8,13 +8,26 @@ use toml::de::{DeTable, DeValue};
 
 use crate::entry::shown;
 
-/// Decodes a file whose table at the top has the keys `known`.
+/// The keys that a table of a file may have.
+pub(super) struct Table<'keys> {
+    /// The tables that lead to it, from the top; empty for the one at the top.
+    pub(super) path: &'keys [&'keys str],
+    pub(super) keys: &'keys [&'keys str],
+}
+
+/// Decodes a file, of which `tables` have no other keys than theirs.
 ///
 /// # Errors
 /// [`InvalidInput`](ErrorKind::InvalidInput) with line and column; an unknown key comes with the nearest known one.
-pub(super) fn decode<T: DeserializeOwned>(text: &str, known: &[&str]) -> Result<T> {
-    let table = DeTable::parse(text).map_err(|error| wrong(text, &error))?;
-    check_keys(text, table.get_ref(), known)?;
+pub(super) fn decode<T: DeserializeOwned>(text: &str, tables: &[Table<'_>]) -> Result<T> {
+    let top = DeTable::parse(text).map_err(|error| wrong(text, &error))?;
+    for Table { path, keys } in tables {
+        let mut path = path.iter();
+        let table = path.try_fold(top.get_ref(), |table, name| table.get(*name)?.get_ref().as_table());
+        if let Some(table) = table {
+            check_keys(text, table, keys)?;
+        }
+    }
     toml::from_str(text).map_err(|error| wrong(text, &error))
 }
 
@@ -87,7 +100,9 @@ mod tests {
 
     #[test]
     fn errors_say_where() {
-        let error = |text| decode::<Named>(text, &["name"]).unwrap_err().message().to_owned();
+        let error = |text| {
+            decode::<Named>(text, &[Table { path: &[], keys: &["name"] }]).unwrap_err().message().to_owned()
+        };
         assert!(
             error("\n  nam = 1").starts_with("line 2, column 3: unknown key \"nam\", did you mean \"name\"?")
         );

@@ -1,7 +1,9 @@
 //! The other side of a trial: the process that a plugin may end.
 
 use std::env;
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +17,7 @@ use super::Description;
 pub(super) const LIBRARY: &str = "STORAGE_PLUGIN_TRIAL";
 /// How long `init` may take, in milliseconds.
 pub(super) const INIT_LIMIT: &str = "STORAGE_PLUGIN_TRIAL_INIT_MS";
-/// What the line with the answer begins with; plugins may print others.
+/// What the line with the answer begins with; the program may have printed others before.
 const ANSWER: &str = "storage-plugin-trial ";
 
 static HOOKED: AtomicBool = AtomicBool::new(false);
@@ -30,7 +32,7 @@ pub fn run_trial_if_asked() {
     process::exit(match answer_trial(Path::new(&library)) {
         Ok(()) => 0,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{error}");
+            let _ = writeln!(io::stderr(), "{error}");
             1
         }
     })
@@ -53,13 +55,20 @@ fn answer_trial(library: &Path) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(limit) = env::var(INIT_LIMIT).ok().and_then(|limit| limit.parse().ok()) {
         limits.init = Duration::from_millis(limit);
     }
+    let mut out = keep_stdout()?;
     let plugin = Plugin::load(library, limits)?;
     let description = serde_json::to_string(&Description::of(&*plugin))?;
-    // On a line of its own, whatever the plugin has printed.
-    let mut out = std::io::stdout().lock();
-    write!(out, "\n{ANSWER}{description}\n")?;
-    out.flush()?;
+    // In one piece, on a line of its own.
+    out.write_all(format!("\n{ANSWER}{description}\n").as_bytes())?;
     Ok(())
+}
+
+/// Takes the standard output for the answer alone: what the plugin prints goes to the standard error from now on, also
+/// what its C library still holds when the process ends.
+fn keep_stdout() -> io::Result<File> {
+    let out = io::stdout().as_fd().try_clone_to_owned()?;
+    rustix::stdio::dup2_stdout(io::stderr())?;
+    Ok(File::from(out))
 }
 
 /// The answer in what a process printed.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[must_use = "dropping it ends the watch"]
 pub struct PluginWatch {
     /// Owns the channel, whose end is the end of the thread.
-    _watcher: RecommendedWatcher,
+    _watcher: Arc<Mutex<RecommendedWatcher>>,
     directory: PathBuf,
 }
 
@@ -56,7 +57,7 @@ impl Registry {
             Error::new(ErrorKind::Unavailable, message).with_source(error)
         };
         let (sender, changes) = mpsc::sync_channel(1);
-        let own = path.join(".state");
+        let own = path.join(Directory::STATE);
         let handler = move |event: notify::Result<Event>| {
             if event.map_or(true, |event| is_change(&event, &own)) {
                 // One that waits stands for all; and that nobody listens any more is fine.
@@ -64,11 +65,18 @@ impl Registry {
             }
         };
         let mut watcher = notify::recommended_watcher(handler).map_err(unwatched)?;
-        watcher.watch(directory.path(), RecursiveMode::Recursive).map_err(unwatched)?;
+        watcher.watch(directory.path(), RecursiveMode::NonRecursive).map_err(unwatched)?;
+        watch_packages(&mut watcher, &directory);
         self.load_plugins(options)?;
-        let (registry, options) = (self.downgrade(), options.clone());
+        let watcher = Arc::new(Mutex::new(watcher));
+        let follower = Follower {
+            directory,
+            watcher: Arc::downgrade(&watcher),
+            registry: self.downgrade(),
+            options: options.clone(),
+        };
         let thread = thread::Builder::new().name("plugin-watch".to_owned());
-        thread.spawn(move || follow(&changes, &registry, &options)).map_err(|error| {
+        thread.spawn(move || follower.follow(&changes)).map_err(|error| {
             let message = format!("there is no thread to watch the plugin directory on: {error}");
             Error::new(ErrorKind::Unavailable, message).with_source(error)
         })?;
@@ -82,20 +90,48 @@ fn is_change(event: &Event, own: &Path) -> bool {
     outside && (event.need_rescan() || !matches!(event.kind, EventKind::Access(_)))
 }
 
-/// Loads after each bout of changes, until there is no watch or no registry any more.
-fn follow(changes: &Receiver<()>, registry: &WeakRegistry, options: &PluginOptions) {
-    while changes.recv().is_ok() {
-        let patience = Instant::now() + PATIENCE;
-        let ended = loop {
-            match changes.recv_timeout(QUIET) {
-                Ok(()) if Instant::now() < patience => {}
-                Ok(()) | Err(RecvTimeoutError::Timeout) => break false,
-                Err(RecvTimeoutError::Disconnected) => break true,
+/// Watches the directories of packages, so that one that is copied file by file is seen when it is whole. What was
+/// written before that is seen by the load that follows.
+fn watch_packages(watcher: &mut RecommendedWatcher, directory: &Directory) {
+    // Not all that is below: our own part may be another user's, and links may lead anywhere.
+    for candidate in directory.candidates().unwrap_or_default() {
+        let path = directory.path().join(candidate);
+        if path.is_symlink() || !path.is_dir() {
+            continue;
+        }
+        if let Err(error) = watcher.watch(&path, RecursiveMode::NonRecursive) {
+            tracing::warn!(path = %path.display(), %error, "changes of a plugin's package will not be noticed");
+        }
+    }
+}
+
+/// Takes in what changes.
+struct Follower {
+    directory: Directory,
+    watcher: Weak<Mutex<RecommendedWatcher>>,
+    registry: WeakRegistry,
+    options: PluginOptions,
+}
+
+impl Follower {
+    /// Loads after each bout of changes, until there is no watch or no registry any more.
+    fn follow(&self, changes: &Receiver<()>) {
+        while changes.recv().is_ok() {
+            let patience = Instant::now() + PATIENCE;
+            let ended = loop {
+                match changes.recv_timeout(QUIET) {
+                    Ok(()) if Instant::now() < patience => {}
+                    Ok(()) | Err(RecvTimeoutError::Timeout) => break false,
+                    Err(RecvTimeoutError::Disconnected) => break true,
+                }
+            };
+            let (false, Some(registry)) = (ended, self.registry.upgrade()) else { return };
+            let Some(watcher) = self.watcher.upgrade() else { return };
+            watch_packages(&mut watcher.lock().unwrap_or_else(PoisonError::into_inner), &self.directory);
+            drop(watcher);
+            if let Err(error) = registry.load_plugins(&self.options) {
+                tracing::error!(%error, "the plugin directory has changed, but cannot be loaded");
             }
-        };
-        let (false, Some(registry)) = (ended, registry.upgrade()) else { return };
-        if let Err(error) = registry.load_plugins(options) {
-            tracing::error!(%error, "the plugin directory has changed, but cannot be loaded");
         }
     }
 }

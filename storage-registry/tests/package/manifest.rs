@@ -55,7 +55,9 @@ fn a_description_survives_the_file() {
 
     let other = Description { name: "other".into(), ..said };
     let elsewhere = root.path().join("elsewhere");
-    assert!(pack(&bare, &elsewhere, Some(&other)).unwrap_err().message().contains("give both the same"));
+    assert!(
+        pack(&bare, &elsewhere, Some(&other)).unwrap_err().message().contains("so that both say the same")
+    );
     assert!(!elsewhere.exists(), "nothing is left behind");
 }
 
@@ -99,6 +101,10 @@ fn mistakes_are_named_with_their_place() {
     assert!(replaced("abi = ", "schemes = [\"No\"]\nabi = ").contains("URL scheme"));
     assert!(replaced("abi = ", "config_schema = \"[]\"\nabi = ").contains("JSON object"));
     assert!(replaced("abi = ", "config_schema = \"{\"\nabi = ").contains("line 4, column 17"));
+    for table in ["capabilities", "capabilities.limits"] {
+        let message = format!("{good}\n[{table}]\nbatch_size = 1\n").parse::<Manifest>().unwrap_err();
+        assert!(message.message().contains("unknown key \"batch_size\""), "{message}");
+    }
     for garbage in ["= = =", "name = \"", "[[[", "\u{feff}\u{0}", &"[".repeat(10_000), &"a.".repeat(10_000)] {
         assert!(garbage.parse::<Manifest>().is_err());
     }

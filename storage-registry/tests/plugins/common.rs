@@ -128,6 +128,28 @@ pub(crate) fn types(registry: &Registry) -> String {
     types.iter().map(|entry| format!("{entry} {}", entry.status.as_str())).collect::<Vec<_>>().join(", ")
 }
 
+/// The bytes with one to eight of them changed, as the seed says.
+pub(crate) fn flipped(whole: &[u8], seed: u64) -> Vec<u8> {
+    let mut bytes = whole.to_vec();
+    let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        // Xorshift.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..=next() % 8 {
+        let at = usize::try_from(next() % whole.len() as u64).unwrap();
+        bytes[at] ^= u8::try_from(next() % 255).unwrap() + 1;
+    }
+    // Two flips of the same byte may cancel each other out.
+    if bytes == whole {
+        bytes[0] ^= 1;
+    }
+    bytes
+}
+
 pub(crate) fn version(text: &str) -> Semver {
     text.parse().unwrap()
 }

@@ -1,8 +1,9 @@
 //! Installing, updating, rolling back and removing.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use storage_registry::ErrorKind;
 use storage_registry::plugins::{PluginState, ProblemKind, pack};
@@ -36,6 +37,8 @@ fn from_install_to_uninstall() {
     }
     let (disabled, used) = manager.rollback("whole").unwrap();
     assert_eq!((disabled.to_string().as_str(), used.to_string().as_str()), ("whole@1.1.0", "whole@1.0.0"));
+    assert_eq!(disabled.state, PluginState::Disabled);
+    assert!(disabled.reason.unwrap().contains("storage plugin enable"));
     assert_eq!(place.states(), "whole@1.0.0 enabled, whole@1.1.0 disabled");
     assert_eq!(manager.rollback("whole").unwrap_err().kind(), ErrorKind::InvalidInput);
     manager.disable("whole", Some(&version("1.0.0"))).unwrap();
@@ -143,8 +146,16 @@ fn what_a_crash_left_behind_is_not_seen_and_goes_away() {
     fs::copy(package.join("plugin.toml"), place.inside(".new-123456/plugin.toml")).unwrap();
     fs::rename(&package, place.inside(".old-123456")).unwrap();
     assert_eq!(place.states(), "");
+    let (old, new) = (place.inside(".state/copies/.new-old"), place.inside(".state/copies/.new-new"));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(place.inside(".state/copies")).unwrap();
+    for (path, age) in [(&old, 2 * 60 * 60), (&new, 60)] {
+        let written = SystemTime::now() - Duration::from_secs(age);
+        fs::File::create(path).unwrap().set_modified(written).unwrap();
+    }
     place.manager().install(&place.compile("left@1.0.0", &[])).unwrap();
     assert!(!place.inside(".new-123456").exists() && !place.inside(".old-123456").exists());
+    // A process that loads plugins may still be writing the other.
+    assert!(!old.exists() && new.exists());
 }
 
 #[test]

@@ -4,17 +4,19 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::time::{Duration, Instant};
 
-use storage_registry::plugins::{PluginState, ProblemKind, pack};
+use storage_registry::plugins::{PluginState, ProblemKind};
 use storage_registry::{ErrorKind, MEMORY, Registry, TypeDescriptor as _};
 
-use crate::common::{Place, states};
+use crate::common::{Place, flipped, states};
 
 #[test]
 fn files_that_are_no_plugins() {
     let place = Place::lenient();
     let good = fs::read(place.drop_in("good@1.0.0", &[])).unwrap();
-    let truncated = &good[..good.len() / 2];
-    for (name, content) in [("empty.so", &b""[..]), ("text.so", b"text\n"), ("truncated.so", truncated)] {
+    // As on a machine of the other kind.
+    let mut foreign = good.clone();
+    foreign[18] = if cfg!(target_arch = "aarch64") { 62 } else { 183 };
+    for (name, content) in [("empty.so", &b""[..]), ("text.so", b"text\n"), ("foreign.so", &foreign)] {
         fs::write(place.inside(name), content).unwrap();
     }
     fs::create_dir(place.inside("directory")).unwrap();
@@ -38,7 +40,7 @@ fn files_that_are_no_plugins() {
         ("empty.so", "empty"),
         ("link.so", "symbolic link"),
         ("text.so", "ELF"),
-        ("truncated.so", "no intact shared library"),
+        ("foreign.so", std::env::consts::ARCH),
     ] {
         let reason =
             refused.iter().find(|(refused, _)| *refused == name).unwrap_or_else(|| panic!("{name}")).1;
@@ -49,6 +51,31 @@ fn files_that_are_no_plugins() {
     assert_eq!(registry.resolve("good").unwrap().summary, "a type for tests");
 }
 
+/// Loading such a file would end the process.
+#[test]
+fn files_that_are_cut_off() {
+    let place = Place::new();
+    let package = place.signed("cut@1.0.0");
+    place.trust();
+    fs::rename(package, place.inside("cut-1.0.0")).unwrap();
+    let library = place.inside("cut-1.0.0/libcut.so");
+    let whole = fs::read(&library).unwrap();
+    for tenth in 1..10 {
+        fs::write(&library, &whole[..whole.len() * tenth / 10]).unwrap();
+        let (_, report) = place.load();
+        assert_eq!(report.plugins[0].problem, Some(ProblemKind::Size), "{report:?}");
+    }
+
+    let mut bare = Place::lenient();
+    // Nothing but the check of the file itself keeps it from being tried.
+    bare.options.trial.program = Some("/nowhere/trial".into());
+    for tenth in 1..10 {
+        fs::write(bare.inside("cut.so"), &whole[..whole.len() * tenth / 10]).unwrap();
+        let (_, report) = bare.load();
+        assert_eq!(report.plugins[0].problem, Some(ProblemKind::NotALibrary), "{report:?}");
+    }
+}
+
 #[test]
 fn plugins_that_cannot_be_loaded() {
     for (macros, says) in [
@@ -57,7 +84,7 @@ fn plugins_that_cannot_be_loaded() {
         (&["INIT_FAILS"], "the licence has run out"),
         (&["DESCRIPTOR_MAGIC=1"], "magic"),
         (&["DESCRIPTOR_MAJOR=2"], "2.0"),
-        (&["DESCRIPTOR_VERSION=\"1.0.1\""], "1.0.1"),
+        (&["DESCRIPTOR_VERSION=\"1.0.1\""], "its note says bad@1.0.0, and the loaded plugin bad@1.0.1"),
         (&["NULL_DESCRIPTOR"], "null"),
         (&["NULL_FUNCTIONS"], "null"),
         (&["NULL_FUNCTION"], "cancel"),
@@ -73,6 +100,18 @@ fn plugins_that_cannot_be_loaded() {
         let error = place.manager().install(&place.inside("bad-1.0.0.so")).unwrap_err();
         assert!(error.message().contains("bad-1.0.0.so"), "{error}");
     }
+}
+
+#[test]
+fn one_that_is_another_outside_of_the_trial() {
+    let place = Place::lenient();
+    let file = place.drop_in("liar@1.0.0", &["LIES_IN_EARNEST"]);
+    assert!(place.manager().trial(&file).is_ok(), "it takes the trial in");
+    let (registry, report) = place.load();
+    assert!(registry.list().is_empty(), "{report:?}");
+    assert_eq!(report.plugins[0].problem, Some(ProblemKind::Contradiction), "{report:?}");
+    assert!(report.plugins[0].reason.as_deref().unwrap().contains("liar@9.9.9"), "{report:?}");
+    assert!(Registry::new().load_plugin(&file, &place.options).is_err());
 }
 
 #[test]
@@ -113,29 +152,61 @@ fn what_nobody_vouches_for() {
 
     let signature = place.inside("signed-1.0.0/plugin.toml.sig");
     let saved = fs::read(&signature).unwrap();
-    fs::write(&signature, "rubbish").unwrap();
     // A bad signature is no missing one, whatever is allowed.
     place.options.allow_unsigned = true;
-    assert!(place.refusal().contains("signature"));
-    fs::write(&signature, saved).unwrap();
+    let problem = |place: &Place| {
+        let (registry, report) = place.load();
+        assert!(registry.list().is_empty(), "{report:?}");
+        report.plugins[0].problem
+    };
+    let other = fs::read(place.signed("other@1.0.0").join("plugin.toml.sig")).unwrap();
+    for bad in [&b"rubbish"[..], b"", &saved[..saved.len() / 2], &other] {
+        fs::write(&signature, bad).unwrap();
+        assert_eq!(problem(&place), Some(ProblemKind::BadSignature));
+    }
+    place.options.allow_unsigned = false;
+    fs::remove_file(&signature).unwrap();
+    assert_eq!(problem(&place), Some(ProblemKind::Unsigned));
+    fs::write(&signature, &saved).unwrap();
+    let keyring = place.inside("trusted-keys.toml");
+    let trusted = fs::read(&keyring).unwrap();
+    fs::write(&keyring, "").unwrap();
+    assert_eq!(problem(&place), Some(ProblemKind::UntrustedKey));
+    fs::write(&keyring, trusted).unwrap();
 
     let library = place.inside("signed-1.0.0/libsigned.so");
-    let mut bytes = fs::read(&library).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    fs::write(&library, bytes).unwrap();
-    let plugin = place.load().1.plugins.remove(0);
-    assert_eq!((plugin.state, plugin.problem), (PluginState::Refused, Some(ProblemKind::Hash)), "{plugin:?}");
+    let whole = fs::read(&library).unwrap();
+    for seed in 0..200 {
+        fs::write(&library, flipped(&whole, seed)).unwrap();
+        let plugin = place.load().1.plugins.remove(0);
+        let refused = (plugin.state, plugin.problem);
+        assert_eq!(refused, (PluginState::Refused, Some(ProblemKind::Hash)), "{seed}: {plugin:?}");
+    }
+    fs::write(&library, whole).unwrap();
+    assert_eq!(states(&place.load().1.plugins), "signed@1.0.0 enabled");
 }
 
 #[test]
 fn a_manifest_with_unknown_keys() {
     let place = Place::lenient();
-    let (package, _) = pack(&place.compile("keys@1.0.0", &[]), &place.inside(""), None).unwrap();
-    let manifest = package.join("plugin.toml");
+    // Its manifest has all that a manifest can have.
+    place.manager().install(&place.compile("keys@1.0.0", &[])).unwrap();
+    let manifest = place.inside("keys-1.0.0/plugin.toml");
     let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(&manifest, format!("sumary = \"x\"\n{text}")).unwrap();
-    assert!(place.refusal().contains("did you mean \"summary\""));
+    for (changed, says) in [
+        (format!("sumary = \"x\"\n{text}"), "did you mean \"summary\""),
+        (format!("{text}\nsummary = \"x\"\n"), "unknown key \"summary\""),
+        (format!("{text}\npage_lenght = 7\n"), "did you mean \"page_len\""),
+        (text.replace("atomic_scope", "atomic_scop"), "did you mean \"atomic_scope\""),
+        (format!("{text}\n[later]\nkey = 1\n"), "unknown key \"later\""),
+    ] {
+        assert_ne!(changed, text);
+        fs::write(&manifest, changed).unwrap();
+        let reason = place.refusal();
+        assert!(reason.contains(says) && reason.contains("plugin.toml: line "), "{reason}");
+    }
+    fs::write(&manifest, text).unwrap();
+    assert_eq!(place.states(), "keys@1.0.0 enabled");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::time::Duration;
 
+use storage_registry::plugins::pack;
 use storage_registry::{Registry, RegistryEvent};
 
 use crate::common::{Place, block_on, eventually, types, version};
@@ -41,6 +42,15 @@ fn what_is_installed_while_the_program_runs() {
     }
     drop(file);
     eventually("it is not loaded", || types(&registry) == "piecemeal@1.0.0 active, watched@1.0.0 active");
+
+    // And so is a package that is copied file by file.
+    let (package, _) = pack(&place.compile("copied@1.0.0", &[]), &place.path("dist"), None).unwrap();
+    fs::create_dir(place.inside("copied-1.0.0")).unwrap();
+    for name in ["plugin.toml", "libcopied.so"] {
+        std::thread::sleep(Duration::from_millis(500));
+        fs::copy(package.join(name), place.inside("copied-1.0.0").join(name)).unwrap();
+    }
+    eventually("it is not loaded", || types(&registry).contains("copied@1.0.0 active"));
 
     drop(watch);
     place.manager().install(&place.compile("late@1.0.0", &[])).unwrap();

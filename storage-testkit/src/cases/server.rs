@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use storage_core::{Backend, CollectionName, ErrorKind, HealthStatus};
+use storage_core::{Backend, CollectionName, ErrorKind, HealthStatus, Mutation, Retry, Value};
 
 use crate::Cx;
 use crate::helpers::{address, get_json, get_one, ok, put, put_json, write_one};
@@ -90,6 +90,47 @@ pub async fn cut_connection_never_hangs(cx: Cx) {
     for (key, i) in acknowledged {
         assert_eq!(get_json(&*backend, &users, &key).await, Some(json!(i)), "{key} was acknowledged");
     }
+}
+
+/// Increments over connections that are cut are done once where they are acknowledged, at most once where the error says
+/// that nobody knows, and not at all where it says that nothing was done.
+pub async fn cut_increments_count_once(cx: Cx) {
+    let (backend, hits) = (cx.open().await, cx.collection());
+    let one = || Mutation::increment(address(&hits, "hits"), "n", 1);
+    ok(write_one(&*backend, one()).await, "an increment");
+    let until = Instant::now() + Duration::from_secs(2);
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let (backend, increment) = (backend.clone(), one());
+            tokio::spawn(async move {
+                let (mut acknowledged, mut unknown) = (0, 0);
+                while Instant::now() < until {
+                    match within(write_one(&*backend, increment.clone()), "an increment").await {
+                        Ok(_) => acknowledged += 1,
+                        Err(error) => {
+                            cut(&error);
+                            unknown += i64::from(error.retry() == Retry::IfIdempotent);
+                        }
+                    }
+                }
+                (acknowledged, unknown)
+            })
+        })
+        .collect();
+    while Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        ok(cx.server().cut_connections().await, "cutting the connections");
+    }
+    let (mut least, mut unknown) = (1, 0);
+    for task in tasks {
+        let counted = task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+        (least, unknown) = (least + counted.0, unknown + counted.1);
+    }
+    recovered(&backend, &hits).await;
+    let record = crate::helpers::get_record(&*backend, &hits, "hits").await;
+    let Value::Counters(fields) = record.value else { panic!("no counters") };
+    let (sum, most) = (fields["n"], least + unknown);
+    assert!((least..=most).contains(&sum), "{least} acknowledged, {unknown} unknown, and {sum} counted");
 }
 
 /// Health says when the server is away and when it is back, and is never an error.
