@@ -105,9 +105,11 @@ pub(crate) async fn cluster(config: &RedisConfig) -> Result<ClusterConnection> {
         builder = builder.tls(TlsMode::Secure).certs(certificates(config)?);
     }
     let client = builder.build().map_err(connecting(config))?;
-    let connecting_all = tokio::time::timeout(config.connect_timeout, client.get_async_connection());
+    // A node that is silent is waited for when the driver asks it, and again when it learns of it from another.
+    let deadline = 2 * (config.connect_timeout + config.response_timeout);
+    let connecting_all = tokio::time::timeout(deadline, client.get_async_connection());
     let made = connecting_all.await.map_err(|_| {
-        let message = format!("no node of the cluster answered within {:?}", config.connect_timeout);
+        let message = format!("no connection to the cluster could be made within {deadline:?}");
         Error::new(ErrorKind::Timeout, message).with_retry(storage_core::Retry::Safe)
     })?;
     made.map_err(connecting(config))
@@ -185,7 +187,8 @@ fn tcp(config: &RedisConfig) -> TcpSettings {
 }
 
 fn certificates(config: &RedisConfig) -> Result<TlsCertificates> {
-    // The driver takes the process's cryptography, and panics if there is none. One that the program chose stays.
+    // The driver takes the process's cryptography, and panics if a program has linked several kinds and chosen none. What
+    // the program chose stays.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client_tls = match (&config.tls_cert, &config.tls_key) {
         (Some(cert), Some(key)) => {

@@ -1,7 +1,7 @@
 //! Connections that mend themselves, and requests over them.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex as SyncMutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -28,9 +28,7 @@ pub(crate) enum Link {
 impl Link {
     pub(crate) async fn open(config: &RedisConfig) -> Result<Self> {
         if config.topology == Topology::Cluster {
-            let connection = connect::cluster(config).await?;
-            let deadline = config.connect_timeout + config.response_timeout;
-            return Ok(Self::Cluster(Cluster { connection, patience: config.response_timeout, deadline }));
+            return Cluster::open(config).await.map(Self::Cluster);
         }
         let servers = Servers::new(config)?;
         servers.take().await?;
@@ -209,20 +207,72 @@ impl Line {
 
 /// A cluster: the driver knows which node has a slot.
 pub(crate) struct Cluster {
-    connection: ClusterConnection,
+    topology: Arc<Known>,
     /// How long a slot that moves, or has no master, is waited for.
     patience: Duration,
     /// How long a call may take, with all that the driver does before it: it connects and learns the topology anew.
     deadline: Duration,
 }
 
+/// A connection to a cluster as the driver knows it.
+struct Known {
+    config: RedisConfig,
+    current: SyncMutex<(u64, ClusterConnection)>,
+    renewing: AtomicBool,
+}
+
+impl Known {
+    fn current(&self) -> (u64, ClusterConnection) {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, (u64, ClusterConnection)> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns the topology anew, in the background, after a node was silent: the driver keeps asking such a node, also
+    /// when another has long taken its place.
+    fn renew(self: &Arc<Self>, number: u64) {
+        if self.lock().0 != number || self.renewing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let known = self.clone();
+        tokio::spawn(async move {
+            match connect::cluster(&known.config).await {
+                Ok(connection) => *known.lock() = (number + 1, connection),
+                Err(error) => tracing::debug!(%error, "the cluster's topology could not be learnt anew"),
+            }
+            known.renewing.store(false, Ordering::Release);
+        });
+    }
+}
+
 impl Cluster {
+    async fn open(config: &RedisConfig) -> Result<Self> {
+        let connection = connect::cluster(config).await?;
+        let topology = Known {
+            config: config.clone(),
+            current: SyncMutex::new((0, connection)),
+            renewing: AtomicBool::new(false),
+        };
+        Ok(Self {
+            topology: Arc::new(topology),
+            patience: config.response_timeout,
+            deadline: config.connect_timeout + config.response_timeout,
+        })
+    }
+
     async fn one(&self, slot: u16, command: Cmd, wait_for_move: bool) -> Result<Value, RedisError> {
         let sent = self.until_taken(slot, command, wait_for_move);
-        tokio::time::timeout(self.deadline, sent).await.unwrap_or_else(|_| {
+        let (number, _) = self.topology.current();
+        let answer = tokio::time::timeout(self.deadline, sent).await.unwrap_or_else(|_| {
             let message = format!("the cluster did not answer within {:?}", self.deadline);
             Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message).into())
-        })
+        });
+        if answer.as_ref().is_err_and(RedisError::is_timeout) {
+            self.topology.renew(number);
+        }
+        answer
     }
 
     /// Sends a command to the master of its slot, and again as long as it was refused without being done.
@@ -232,7 +282,7 @@ impl Cluster {
         let mut asking = false;
         let mut pause = Duration::from_millis(5);
         loop {
-            let mut connection = self.connection.clone();
+            let (_, mut connection) = self.topology.current();
             let sent = if asking {
                 // A slot on its way: the node that gets it answers to who says so.
                 let mut pipeline = Pipeline::with_capacity(2);

@@ -38,8 +38,8 @@ async fn load(backend: Arc<dyn Backend>, writer: usize, ended: Arc<AtomicBool>) 
     acknowledged
 }
 
-/// Kills a master under load. Every writer goes on with the replica, and what the replica had is there.
-async fn survives(backend: Arc<dyn Backend>, master: &RedisServer) {
+/// Kills or freezes a master under load. Every writer goes on with the replica, and what the replica had is there.
+async fn survives(backend: Arc<dyn Backend>, master: &RedisServer, how: Signal) {
     const WRITERS: usize = 8;
     let store = Store::new(backend.clone());
     let mut before = Vec::new();
@@ -55,7 +55,10 @@ async fn survives(backend: Arc<dyn Backend>, master: &RedisServer) {
         .map(|writer| tokio::spawn(load(store.backend().clone(), writer, ended.clone())))
         .collect();
     tokio::time::sleep(Duration::from_millis(300)).await;
-    master.process().stop(Signal::KILL).unwrap();
+    match how {
+        Signal::STOP => master.process().signal(how).unwrap(),
+        _ => master.process().stop(how).unwrap(),
+    }
     let mut after = BTreeMap::new();
     for writer in 0..WRITERS {
         let mutation = || put(&collection(writer), "after", json!(writer));
@@ -84,7 +87,7 @@ async fn a_replica_is_promoted_by_sentinels() {
     let timeouts = "connect_timeout=1s&response_timeout=1s";
     let url = format!("redis+sentinel://{}/{}/0?{timeouts}", servers.hosts(), RedisSentinels::MASTER);
     let backend = harness::open(&url).await.unwrap();
-    survives(backend.clone(), &servers.master).await;
+    survives(backend.clone(), &servers.master, Signal::KILL).await;
     // The old master comes back, and becomes a replica: nothing is written to it.
     servers.master.restart().unwrap();
     recovers(|| async {
@@ -106,9 +109,19 @@ async fn a_replica_is_promoted_by_sentinels() {
 /// The replica of a dead master of a cluster takes its slots over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_takes_over_in_a_cluster() {
+    replaced_in_a_cluster(Signal::KILL).await;
+}
+
+/// And that of one that is silent: its connections stay open, and nothing comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_master_is_replaced_in_a_cluster() {
+    replaced_in_a_cluster(Signal::STOP).await;
+}
+
+async fn replaced_in_a_cluster(how: Signal) {
     let cluster = RedisCluster::start().unwrap();
     let timeouts = "connect_timeout=1s&response_timeout=1s";
     let url = format!("redis+cluster://{}?shards=4&{timeouts}", cluster.hosts());
     let backend = harness::open(&url).await.unwrap();
-    survives(backend, &cluster.nodes[0]).await;
+    survives(backend, &cluster.nodes[0], how).await;
 }

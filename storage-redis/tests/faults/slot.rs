@@ -102,6 +102,18 @@ async fn move_under_load(moving: &Move<'_>, backend: &Arc<dyn Backend>, items: &
     moving.begin();
     let (progress, mut writes) = watch::channel(0);
     let writing = tokio::spawn(load(backend.clone(), items.clone(), ended.clone(), progress));
+    let reading = {
+        let (backend, items, ended) = (backend.clone(), items.clone(), ended.clone());
+        tokio::spawn(async move {
+            // A record without what belongs to it would be counters without fields, or an empty list.
+            let mut last = (0, 0);
+            while !ended.load(Ordering::Relaxed) {
+                let now = totals(&*backend, &items).await;
+                assert!(now.0 >= last.0 && now.1 >= last.1, "{now:?} after {last:?}");
+                last = now;
+            }
+        })
+    };
     while moving.step(25) > 0 {
         // Each kind of request meets a slot of which some keys are here and some there.
         assert_eq!(get_json(&**backend, items, "k000000").await, Some(json!({"n": 0})));
@@ -121,6 +133,7 @@ async fn move_under_load(moving: &Move<'_>, backend: &Arc<dyn Backend>, items: &
     tokio::time::timeout(crate::RECOVERY, more).await.expect("writing goes on").unwrap();
     ended.store(true, Ordering::Relaxed);
     let written = writing.await.unwrap();
+    reading.await.unwrap();
     let after = totals(&**backend, items).await;
     assert_eq!(
         (after.0 - before.0, after.1 - before.1),

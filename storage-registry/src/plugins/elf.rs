@@ -12,7 +12,7 @@ type Header = FileHeader64<Endianness>;
 
 /// How many entries of each table are looked at: far more than compilers make, and few enough that a file made to
 /// take long does not.
-const MAX_ENTRIES: usize = 65_536;
+pub(super) const MAX_ENTRIES: usize = 65_536;
 /// How long the name of a needed library or version may be.
 const MAX_NAME: usize = 255;
 
@@ -61,7 +61,7 @@ impl ElfFacts {
         check_segments(segments, endian, file)?;
         check_sections(sections, endian, file)?;
         let tables = Tables { sections, endian, file };
-        image::check(header.e_machine(endian), segments, tables.symbols()?, endian, file)?;
+        image::check(header.e_machine(endian), segments, sections, tables.symbols()?, endian, file)?;
         Ok(Self {
             machine: machine(header.e_machine(endian)),
             little_endian: header.is_little_endian(),

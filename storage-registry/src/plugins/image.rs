@@ -3,13 +3,13 @@
 //! The loader believes what it reads: by a damaged table it writes into whatever lies beside the library. A trial does
 //! not show that for certain, as something else lies there in another process.
 
-use object::elf::{self, Dyn64, DynamicTag, ProgramHeader64, Rela64, Sym64};
+use object::elf::{self, Dyn64, DynamicTag, ProgramHeader64, Rela64, SectionHeader64, Sym64};
 use object::endian::Endianness;
 use object::pod::slice_from_all_bytes;
 use object::read::elf::{Dyn, ProgramHeader, Sym};
 
-use super::Problem;
-use super::elf::wrong;
+use super::elf::{MAX_ENTRIES, wrong};
+use super::{Problem, symbols};
 
 /// The largest page of a system that plugins are for, in bytes; linkers pad to it.
 const MAX_PAGE: u64 = 1 << 16;
@@ -43,6 +43,7 @@ const PLACES: [DynamicTag; 9] = [
 pub(super) fn check(
     machine: elf::Machine,
     segments: &[ProgramHeader64<Endianness>],
+    sections: &[SectionHeader64<Endianness>],
     symbols: &[Sym64<Endianness>],
     endian: Endianness,
     file: &[u8],
@@ -66,6 +67,7 @@ pub(super) fn check(
     for place in PLACES.into_iter().filter_map(|tag| dynamic.value(tag)) {
         image.check_place(place, 1, 0)?;
     }
+    symbols::check(&image, &dynamic, sections, endian, file)?;
     for symbol in symbols {
         let is_place = symbol.st_type() != elf::STT_TLS
             && !matches!(symbol.st_shndx(endian), elf::SHN_UNDEF | elf::SHN_ABS);
@@ -83,7 +85,7 @@ pub(super) fn check(
 }
 
 /// The library as it lies in memory, by addresses from its beginning on.
-struct Image<'file> {
+pub(super) struct Image<'file> {
     parts: Vec<Part<'file>>,
     endian: Endianness,
 }
@@ -117,17 +119,28 @@ impl<'file> Image<'file> {
         Ok(Self { parts, endian })
     }
 
+    fn part_at(&self, address: u64) -> Result<&Part<'file>, Problem> {
+        // They are in order, and may be as many as a hostile file has room for.
+        let after = self.parts.partition_point(|part| part.start <= address);
+        let part = after.checked_sub(1).and_then(|at| self.parts.get(at));
+        part.filter(|part| address < part.end).ok_or_else(outside)
+    }
+
     /// What the file puts at a place in memory.
-    fn bytes(&self, address: u64, size: u64) -> Result<&'file [u8], Problem> {
-        let part = self.parts.iter().find(|part| (part.start..part.end).contains(&address));
-        let part = part.ok_or_else(outside)?;
+    pub(super) fn bytes(&self, address: u64, size: u64) -> Result<&'file [u8], Problem> {
+        let part = self.part_at(address)?;
         let from = usize::try_from(address - part.start).map_err(|_| outside())?;
         let size = usize::try_from(size).map_err(|_| outside())?;
         part.bytes.get(from..).and_then(|bytes| bytes.get(..size)).ok_or_else(outside)
     }
 
     /// A table that the loader goes by; one that is not there is empty.
-    fn table(&self, dynamic: &Dynamic, tag: DynamicTag, size: DynamicTag) -> Result<&'file [u8], Problem> {
+    fn table(
+        &self,
+        dynamic: &Dynamic<'_>,
+        tag: DynamicTag,
+        size: DynamicTag,
+    ) -> Result<&'file [u8], Problem> {
         match (dynamic.value(tag), dynamic.value(size)) {
             (Some(_), Some(0)) | (None, _) => Ok(&[]),
             (Some(address), size) => self.bytes(address, size.unwrap_or(1)),
@@ -146,12 +159,8 @@ impl<'file> Image<'file> {
     }
 
     fn check_written(&self, address: u64) -> Result<(), Problem> {
-        let holds = |part: &Part<'_>| {
-            part.writable
-                && address >= part.start
-                && address.checked_add(WORD).is_some_and(|end| end <= part.end)
-        };
-        if self.parts.iter().any(holds) { Ok(()) } else { Err(outside()) }
+        let part = self.part_at(address)?;
+        if part.writable && part.end - address >= WORD { Ok(()) } else { Err(outside()) }
     }
 
     fn check_relocation(
@@ -200,7 +209,7 @@ impl<'file> Image<'file> {
 }
 
 /// The table of tables that the loader goes by.
-struct Dynamic<'file> {
+pub(super) struct Dynamic<'file> {
     entries: &'file [Dyn64<Endianness>],
     endian: Endianness,
 }
@@ -208,14 +217,19 @@ struct Dynamic<'file> {
 impl<'file> Dynamic<'file> {
     fn new(bytes: &'file [u8], endian: Endianness) -> Result<Self, Problem> {
         let all: &[Dyn64<Endianness>] = entries(bytes)?;
-        let end = all.iter().position(|entry| entry.tag(endian) == elf::DT_NULL);
+        let end = all.iter().take(MAX_ENTRIES).position(|entry| entry.tag(endian) == elf::DT_NULL);
         let end = end.ok_or_else(|| wrong("the table for the loader has no end"))?;
         Ok(Self { entries: &all[..end], endian })
     }
 
     /// Of several, the loader takes the last.
-    fn value(&self, tag: DynamicTag) -> Option<u64> {
-        let found = self.entries.iter().rev().find(|entry| entry.tag(self.endian) == tag);
+    pub(super) fn value(&self, tag: DynamicTag) -> Option<u64> {
+        self.values(&[tag]).last()
+    }
+
+    /// All values of these tags.
+    pub(super) fn values(&self, tags: &[DynamicTag]) -> impl Iterator<Item = u64> {
+        let found = self.entries.iter().filter(|entry| tags.contains(&entry.tag(self.endian)));
         found.map(|entry| entry.val(self.endian))
     }
 }

@@ -57,6 +57,7 @@ mod problem;
 mod quarantine;
 mod signature;
 mod survey;
+mod symbols;
 mod text;
 mod trial;
 mod trial_process;
