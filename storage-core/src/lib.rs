@@ -6,6 +6,7 @@ mod backend;
 mod capability;
 mod codec;
 mod descriptor;
+pub mod duration;
 mod error;
 mod feed;
 mod index;

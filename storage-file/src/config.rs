@@ -52,10 +52,10 @@ pub struct FileConfig {
     #[serde(default)]
     pub durability: Durability,
     /// How long `eventual` and `none` may keep writes in memory; default: 200 ms.
-    #[serde(default = "default_flush", with = "human")]
+    #[serde(default = "default_flush", with = "storage_core::duration")]
     pub flush_interval: Duration,
     /// How often expired records are removed; zero: only when asked to. Default: one minute.
-    #[serde(default = "default_sweep", with = "human")]
+    #[serde(default = "default_sweep", with = "storage_core::duration")]
     pub sweep_interval: Duration,
     /// How much memory caches pages of the file, in bytes; default: 64 MiB.
     #[serde(default = "default_cache")]
@@ -149,25 +149,6 @@ impl FileConfig {
                 "check_on_open": {"enum": ["auto", "always", "never"], "default": "auto",
                     "description": "whether opening checks the whole file"},
             },
-        })
-    }
-}
-
-/// Durations as text such as `200ms`.
-mod human {
-    use std::time::Duration;
-
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            D::Error::custom(format!("{text:?} is no duration such as 200ms or 1m: {error}"))
         })
     }
 }

@@ -41,7 +41,7 @@ async fn works(plugin: &Plugin) {
 
     let store = plugin.open(config).await.expect("a store");
     assert_eq!(store.info().location, "fixture:");
-    let records = store.get(&[Address::new("c", "k").unwrap()]).await.expect("records");
+    let records = store.get(&[Address::new("c", "k").expect("an address")]).await.expect("records");
     let record = records[0].as_ref().expect("a record");
     let Value::Bytes(blob) = &record.value else { panic!("{record:?}") };
     assert_eq!((&*blob.data, &*blob.media_type, record.version.as_str()), (&b"{}"[..], "text/plain", "1"));

@@ -148,10 +148,10 @@ pub struct RedisConfig {
     #[serde(default = "default_connections")]
     pub connections: usize,
     /// How long connecting may take; default: 5 s.
-    #[serde(default = "default_connect", with = "human")]
+    #[serde(default = "default_connect", with = "storage_core::duration")]
     pub connect_timeout: Duration,
     /// How long a reply may take; default: 10 s.
-    #[serde(default = "default_response", with = "human")]
+    #[serde(default = "default_response", with = "storage_core::duration")]
     pub response_timeout: Duration,
     /// What all keys begin with; 1 to 64 characters of `A-Z a-z 0-9 _ . -`, default `storage`.
     #[serde(default = "default_prefix")]
@@ -471,23 +471,4 @@ pub(crate) fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     };
     let legal = |c: char| !c.is_whitespace() && !c.is_control() && !"/?#@[]".contains(c);
     (!host.is_empty() && host.chars().all(legal)).then_some((host, port))
-}
-
-/// Durations as text such as `200ms`.
-mod human {
-    use std::time::Duration;
-
-    use serde::de::Error as _;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_duration(*duration))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            D::Error::custom(format!("{text:?} is no duration such as 200ms or 1m: {error}"))
-        })
-    }
 }

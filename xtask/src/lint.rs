@@ -1,9 +1,8 @@
 //! Formatting, lints, documentation and the dependency tree.
 
-use std::process::{Command, Stdio};
-
 use anyhow::Result;
 
+use crate::services::installed;
 use crate::step::{Session, cargo};
 
 /// Checks everything that can be said of the code without running it.
@@ -20,14 +19,4 @@ pub(crate) fn run(session: &mut Session) -> Result<()> {
         session.note("NOT RUN: licences and advisories (to have them: cargo install --locked cargo-deny)");
     }
     Ok(())
-}
-
-fn installed(program: &str) -> bool {
-    let quiet = Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    quiet.is_ok_and(|status| status.success())
 }

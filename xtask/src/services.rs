@@ -276,7 +276,8 @@ fn names(programs: &[&(&str, &str)]) -> String {
     programs.iter().map(|(program, _)| *program).collect::<Vec<_>>().join(", ")
 }
 
-fn installed(program: &str) -> bool {
+/// Whether a program is there and tells its version.
+pub(crate) fn installed(program: &str) -> bool {
     let quiet = Command::new(program)
         .arg("--version")
         .stdin(Stdio::null())

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use jiff::fmt::serde::unsigned_duration::friendly::compact::required as human;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -33,13 +32,13 @@ pub struct Retry {
     /// The most attempts, the first included. Default: 3.
     pub attempts: u32,
     /// The most to wait before the second attempt; it doubles with each further one. Default: 20 ms.
-    #[serde(with = "human")]
+    #[serde(with = "crate::duration")]
     pub base: Duration,
     /// The most to wait before any attempt. Default: 1 s.
-    #[serde(with = "human")]
+    #[serde(with = "crate::duration")]
     pub cap: Duration,
     /// No attempt begins later than this after the first began. Default: 10 s.
-    #[serde(with = "human")]
+    #[serde(with = "crate::duration")]
     pub budget: Duration,
 }
 

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use jiff::fmt::serde::unsigned_duration::friendly::compact::optional as human;
 use serde::{Deserialize, Serialize};
 
 use super::{Call, Policy, Reply};
@@ -23,13 +22,13 @@ use crate::{Error, ErrorKind, Request, Result};
 pub struct Timeout {
     /// For reads: get, scan, keys, query, list range, count, collections, indexes, health and stats. For
     /// the feed of changes, on top of the time it is asked to wait. Default: 30 s.
-    #[serde(with = "human")]
+    #[serde(with = "crate::duration::optional")]
     pub read: Option<Duration>,
     /// For writes, and for dropping an index and closing. Default: 30 s.
-    #[serde(with = "human")]
+    #[serde(with = "crate::duration::optional")]
     pub write: Option<Duration>,
     /// For what takes the longer the more there is: clear, ensuring an index, maintenance. Default: none.
-    #[serde(with = "human")]
+    #[serde(with = "crate::duration::optional")]
     pub bulk: Option<Duration>,
 }
 

@@ -80,12 +80,18 @@ impl Names {
 
 /// Returns the highest number of a version.
 fn check_needs(data: &[u8], names: &Names, endian: Endianness) -> Result<u16, Problem> {
-    let mut highest = 0;
+    let (mut highest, mut seen) = (0, 0);
     let needs = list(data, 0, |need: &Verneed<Endianness>| need.vn_next.get(endian))?;
     for (at, need) in needs {
         names.check(need.vn_file.get(endian).into())?;
         let first = at.saturating_add(need.vn_aux.get(endian) as usize);
-        for (_, version) in list(data, first, |version: &Vernaux<Endianness>| version.vna_next.get(endian))? {
+        let versions = list(data, first, |version: &Vernaux<Endianness>| version.vna_next.get(endian))?;
+        seen += versions.len();
+        // In a file made to take long, all lists may be the same one.
+        if seen > MAX_ENTRIES {
+            return Err(astray());
+        }
+        for (_, version) in versions {
             names.check(version.vna_name.get(endian).into())?;
             highest = highest.max(version.vna_other.get(endian).0 & elf::VERSYM_VERSION);
         }
@@ -121,14 +127,14 @@ fn check_gnu_hash(data: &[u8], symbols: usize, endian: Endianness) -> Result<(),
     let rest = rest.get(filter..).ok_or_else(astray)?;
     let (buckets, rest) = numbers(rest, header.bucket_count.get(endian) as usize)?;
     let chains: &[U32<Endianness>] = slice_from_all_bytes(rest).map_err(|()| astray())?;
-    let begins_in_chains = |bucket: &U32<Endianness>| {
-        let begins = bucket.get(endian) as usize;
-        begins == 0 || (first..symbols).contains(&begins)
+    let begins = buckets.iter().map(|bucket| bucket.get(endian) as usize).filter(|begin| *begin != 0);
+    // Without symbols for others there are no chains, whatever the header says.
+    let reaches_all = |begin: usize| {
+        (first..symbols).contains(&begin)
+            && chains.len() >= symbols - first
+            && chains.last().is_some_and(|last| last.get(endian) & 1 == 1)
     };
-    // Without symbols that others may use, some linkers write an empty chain and others one of a 0.
-    let ends = chains.last().is_none_or(|last| last.get(endian) & 1 == 1) || first >= symbols;
-    let is_complete = chains.len() >= symbols.saturating_sub(first);
-    if is_complete && ends && buckets.iter().all(begins_in_chains) { Ok(()) } else { Err(astray()) }
+    if begins.into_iter().all(reaches_all) { Ok(()) } else { Err(astray()) }
 }
 
 fn check_hash(data: &[u8], symbols: usize, endian: Endianness) -> Result<(), Problem> {

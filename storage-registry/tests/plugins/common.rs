@@ -1,6 +1,7 @@
 //! A plugin directory for each test, and plugins compiled for it.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -54,16 +55,21 @@ impl Place {
     /// Compiles the plugin `name@version`, with macros such as `INIT_HANGS`, outside of the directory.
     pub(crate) fn compile(&self, reference: &str, macros: &[&str]) -> PathBuf {
         static BUILDS: AtomicU32 = AtomicU32::new(0);
-        let (name, version) = reference.split_once('@').unwrap();
         // No two builds are the same file, as each is loaded only once.
         let build = format!("test {} {}", std::process::id(), BUILDS.fetch_add(1, Ordering::Relaxed));
+        self.compile_build(reference, &build, macros)
+    }
+
+    /// As [`compile`](Self::compile), and always the same file for the same build.
+    pub(crate) fn compile_build(&self, reference: &str, build: &str, macros: &[&str]) -> PathBuf {
+        let (name, version) = reference.split_once('@').unwrap();
         let file = self.path(&format!("{name}-{version}.so"));
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut cc = Command::new("cc");
         cc.args(["-shared", "-fPIC", "-fvisibility=hidden", "-Wall", "-Werror", "-Wno-unused", "-I"]);
         cc.arg(manifest.join("../storage-plugin/include"));
         cc.args(
-            [("NAME", name), ("VERSION", version), ("BUILD", &build)].map(|(k, v)| format!("-D{k}=\"{v}\"")),
+            [("NAME", name), ("VERSION", version), ("BUILD", build)].map(|(k, v)| format!("-D{k}=\"{v}\"")),
         );
         cc.args(macros.iter().map(|name| format!("-D{name}")));
         let output = cc.arg("-o").arg(&file).arg(manifest.join("tests/plugins/plugin.c")).output();
@@ -128,8 +134,8 @@ pub(crate) fn types(registry: &Registry) -> String {
     types.iter().map(|entry| format!("{entry} {}", entry.status.as_str())).collect::<Vec<_>>().join(", ")
 }
 
-/// The bytes with one to eight of them changed, as the seed says.
-pub(crate) fn flipped(whole: &[u8], seed: u64) -> Vec<u8> {
+/// The bytes with one to eight of them changed, as the seed says, and none in `except`.
+pub(crate) fn flipped(whole: &[u8], seed: u64, except: &Range<usize>) -> Vec<u8> {
     let mut bytes = whole.to_vec();
     let mut state = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut next = || {
@@ -141,9 +147,11 @@ pub(crate) fn flipped(whole: &[u8], seed: u64) -> Vec<u8> {
     };
     for _ in 0..=next() % 8 {
         let at = usize::try_from(next() % whole.len() as u64).unwrap();
-        bytes[at] ^= u8::try_from(next() % 255).unwrap() + 1;
+        if !except.contains(&at) {
+            bytes[at] ^= u8::try_from(next() % 255).unwrap() + 1;
+        }
     }
-    // Two flips of the same byte may cancel each other out.
+    // All may have been there, or have cancelled each other out.
     if bytes == whole {
         bytes[0] ^= 1;
     }

@@ -177,7 +177,7 @@ fn what_nobody_vouches_for() {
     let library = place.inside("signed-1.0.0/libsigned.so");
     let whole = fs::read(&library).unwrap();
     for seed in 0..200 {
-        fs::write(&library, flipped(&whole, seed)).unwrap();
+        fs::write(&library, flipped(&whole, seed, &(0..0))).unwrap();
         let plugin = place.load().1.plugins.remove(0);
         let refused = (plugin.state, plugin.problem);
         assert_eq!(refused, (PluginState::Refused, Some(ProblemKind::Hash)), "{seed}: {plugin:?}");

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::fmt::serde::unsigned_duration::friendly::compact::required as human;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -12,7 +11,7 @@ use crate::{Address, Capabilities, CollectionName, Error, ErrorKind, Feature, Re
 /// How long records live, by collection.
 ///
 /// The layer gives an expiry to records that are written without one; what a caller says itself always counts.
-/// The [strategies](Strategy) say when. As data, with durations like `30m`, `1h 30m` or `168h`:
+/// The [strategies](Strategy) say when. As data, with durations like `30m`, `1h 30m` or `7d`:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -146,7 +145,7 @@ impl Strategy {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
 pub struct Lifetime {
-    #[serde(with = "human")]
+    #[serde(with = "crate::duration")]
     ttl: Duration,
     jitter: f64,
 }
@@ -158,7 +157,7 @@ impl Eq for Lifetime {}
 #[derive(Deserialize)]
 #[serde(rename = "Lifetime", deny_unknown_fields)]
 struct Fields {
-    #[serde(with = "human")]
+    #[serde(with = "crate::duration")]
     ttl: Duration,
     #[serde(default)]
     jitter: f64,
