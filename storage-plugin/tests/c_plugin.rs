@@ -124,8 +124,7 @@ async fn stores_outlive_their_calls() {
 fn malformed_requests_do_no_harm() {
     let dir = tempfile::tempdir().expect("a directory for the program");
     let (corpus, program) = (dir.path().join("requests"), dir.path().join("malformed"));
-    std::fs::write(&corpus, requests().iter().flat_map(|request| packed(request)).collect::<Vec<u8>>())
-        .unwrap();
+    std::fs::write(&corpus, requests().iter().flat_map(packed).collect::<Vec<u8>>()).unwrap();
     let example = cc::path("../examples/plugin-c/memory.c");
     let driver = cc::path("tests/abi/malformed.c");
     let flags = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-pthread", "-g", "-O1"];

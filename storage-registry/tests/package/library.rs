@@ -74,6 +74,52 @@ fn the_header_decides_whom_it_is_for() {
     patched(5, 2);
 }
 
+/// The loader would follow them to wherever they lead.
+#[test]
+fn tables_that_lead_out_of_the_library_are_refused() {
+    const DYNAMIC: u32 = 6;
+    const RELOCATIONS: u32 = 4;
+    const SYMBOLS: u32 = 11;
+    const NAMES: u32 = 3;
+    const HASH: u32 = 0x6fff_fff6;
+    const VERSIONS: u32 = 0x6fff_ffff;
+    const NEEDED_VERSIONS: u32 = 0x6fff_fffe;
+    const SYMBOL_TABLE: u64 = 6;
+
+    let number = |at: usize| u64::from_le_bytes(library()[at..at + 8].try_into().unwrap());
+    let place = |at: usize| usize::try_from(number(at)).unwrap();
+    // The first section of a kind.
+    let section = |kind: u32| {
+        let mut headers = (0..usize::from(library()[60])).map(|index| place(40) + 64 * index);
+        let header = headers.find(|at| library()[at + 4..at + 8] == kind.to_le_bytes()).unwrap();
+        place(header + 24)..place(header + 24) + place(header + 32)
+    };
+    let entry = |tag: u64| section(DYNAMIC).step_by(16).find(|at| number(*at) == tag).unwrap();
+    let hash_end = section(HASH).end;
+    for (at, bytes, says) in [
+        (section(RELOCATIONS).start, &[0xff; 4][..], "reach outside"),
+        // Code, which is not written to.
+        (section(RELOCATIONS).start, &[0, 0x10, 0, 0], "reach outside"),
+        (section(RELOCATIONS).end - 12, &[0xff, 0xff], "a symbol that is not there"),
+        (section(RELOCATIONS).start + 16, &[0xff; 4], "reach outside"),
+        (entry(SYMBOL_TABLE) + 8, &[1], "lead astray"),
+        (section(SYMBOLS).end - 24, &[0xff; 4], "lead astray"),
+        (section(SYMBOLS).end - 16, &[0xff; 4], "reach outside"),
+        (section(NAMES).end - 1, b"x", "lead astray"),
+        (section(VERSIONS).end - 2, &[0x00, 0x70], "lead astray"),
+        (section(NEEDED_VERSIONS).start + 4, &[0xff; 4], "lead astray"),
+        (section(NEEDED_VERSIONS).start + 8, &[0xff; 4], "lead astray"),
+        // The end of the last chain.
+        (hash_end - 4, &[library()[hash_end - 4] & !1], "lead astray"),
+    ] {
+        let mut damaged = library().to_vec();
+        damaged[at..at + bytes.len()].copy_from_slice(bytes);
+        let problem = verify_bytes(&damaged).unwrap_err();
+        assert_eq!(problem.kind, ProblemKind::NotALibrary);
+        assert!(problem.message.contains(says), "{at:#x}: {problem}");
+    }
+}
+
 /// Each byte of the headers and first tables, and a sample of the rest, is changed: that is refused or not, but never a
 /// panic, and never slow.
 #[test]
