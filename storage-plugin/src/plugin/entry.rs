@@ -100,7 +100,7 @@ const fn is_type_name(name: &str) -> bool {
 /// The first line of every note's text; a test holds it against the constants of the ABI.
 const ABI_LINE: &[u8; 8] = b"abi=1.0\n";
 
-/// An ELF note of ours, whose text is [`ABI_LINE`] and `N` bytes more.
+/// An ELF note of ours, whose text is `ABI_LINE` and `N` bytes more.
 #[repr(C, align(4))]
 pub struct Note<const N: usize> {
     name_size: u32,
