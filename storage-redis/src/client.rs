@@ -1,6 +1,7 @@
 //! What a store has open: its link, its layout, and what it has done.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
@@ -107,7 +108,8 @@ pub(crate) struct Versions {
 
 impl Versions {
     fn new() -> Self {
-        Self { client: fastrand::u64(..1 << 48), next: AtomicU64::new(0) }
+        // Seeded by the system: what is derived from a clock could be the same on two machines that start together.
+        Self { client: RandomState::new().hash_one(()) >> 16, next: AtomicU64::new(0) }
     }
 
     /// The next version: 16 characters of the URL-safe base64 alphabet.
@@ -198,6 +200,8 @@ mod tests {
         let versions = Versions::new();
         let made: HashSet<_> = (0..10_000).map(|_| versions.next()).collect();
         assert_eq!(made.len(), 10_000);
+        let others = Versions::new();
+        assert!((0..10_000).all(|_| !made.contains(&others.next())), "clients do not share their versions");
         assert!(
             made.iter().all(|text| storage_core::Version::new(std::str::from_utf8(text).unwrap()).is_ok())
         );

@@ -75,12 +75,9 @@ impl Client {
         let missing = || Err(malformed("no result for a mutation"));
         let results: Vec<_> =
             (0..mutations.len()).map(|at| results.remove(&at).unwrap_or_else(missing)).collect();
-        // A database that cannot be reached is an error of the whole call, for the layers above to see.
-        match results.first() {
-            Some(Err(first)) if is_of_the_link(first) && results.iter().all(Result::is_err) => {
-                Err(first.clone())
-            }
-            _ => Ok(results),
+        match of_the_whole(&results) {
+            Some(error) => Err(error),
+            None => Ok(results),
         }
     }
 
@@ -95,7 +92,12 @@ impl Client {
         let index = self.layout.index(collection, shard);
         let slot = slot(&index);
         let mut results = Vec::with_capacity(group.len());
+        let mut gone = None;
         for chunk in chunks(group) {
+            if let Some(error) = &gone {
+                results.extend(chunk.iter().map(|(position, _)| (*position, not_sent(error))));
+                continue;
+            }
             let mut keys = Vec::with_capacity(chunk.len() + 1);
             let mut arguments = Vec::with_capacity(chunk.len() + 2);
             arguments.push(now.as_bytes().to_vec());
@@ -118,6 +120,7 @@ impl Client {
             }
             keys.push(index.clone());
             let done = PUT.run(&self.link, slot, &keys, &arguments).await.and_then(found_instead);
+            gone = done.as_ref().err().filter(|error| is_gone(error)).cloned();
             results.extend(put.into_iter().enumerate().map(|(at, (position, mutation, version))| {
                 let written = match &done {
                     Err(error) => Err(error.clone()),
@@ -147,10 +150,16 @@ impl Client {
 
     async fn write_group(&self, group: &[(usize, &Mutation)], now: &str) -> Vec<(usize, Result<Written>)> {
         let mut results = Vec::with_capacity(group.len());
+        let mut gone = None;
         for chunk in chunks(group) {
+            if let Some(error) = &gone {
+                results.extend(chunk.iter().map(|(position, _)| (*position, not_sent(error))));
+                continue;
+            }
             let places: Vec<Place> =
                 chunk.iter().map(|(_, mutation)| self.layout.record(&mutation.address)).collect();
             let done = self.run(chunk, &places, "i", now).await;
+            gone = done.as_ref().err().filter(|error| is_gone(error)).cloned();
             match done.and_then(|replies| self.results(chunk, replies)) {
                 Ok(written) => results.extend(chunk.iter().map(|(position, _)| *position).zip(written)),
                 Err(error) => {
@@ -262,8 +271,27 @@ fn is_plain(mutation: &Mutation) -> bool {
     plain && mutation.precondition.is_none()
 }
 
+/// The error of the whole call, for the layers above to see, where the database was not reached for any mutation. Parts
+/// of a batch may differ: if the outcome of one is unknown, it is that of the whole, which must not be repeated then.
+pub(crate) fn of_the_whole(results: &[Result<Written>]) -> Option<Error> {
+    let errors = results.iter().map(|result| result.as_ref().err().filter(|error| is_of_the_link(error)));
+    let errors: Vec<&Error> = errors.collect::<Option<_>>()?;
+    let unknown = errors.iter().find(|error| error.retry() == Retry::IfIdempotent);
+    unknown.or(errors.first()).map(|error| (*error).clone())
+}
+
+/// Whether the database does not answer: the next part of the batch would wait as long again.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout)
+}
+
+/// The result of a mutation that was not sent, because the part before it got this error.
+fn not_sent(error: &Error) -> Result<Written> {
+    Err(error.clone().with_retry(Retry::Safe))
+}
+
 /// Whether an error came over the connection, not from a mutation.
-pub(crate) fn is_of_the_link(error: &Error) -> bool {
+fn is_of_the_link(error: &Error) -> bool {
     !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::TooLarge)
         && std::error::Error::source(error).is_some_and(|source| source.is::<redis::RedisError>())
 }
@@ -383,5 +411,27 @@ impl Packed {
             self.text(name.as_bytes());
             self.text(number.to_string().as_bytes());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{During, driver};
+
+    fn broken(during: During) -> Result<Written> {
+        Err(driver(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into(), during))
+    }
+
+    #[test]
+    fn one_unknown_outcome_makes_the_whole_call_unknown() {
+        let (refused, lost) = (broken(During::Connect { tls: false }), broken(During::Request));
+        let done = || Ok(Written { version: None, effect: Effect::Done });
+        let retry = |results: &[Result<Written>]| of_the_whole(results).map(|error| error.retry());
+        assert_eq!(retry(&[refused.clone(), refused.clone()]), Some(Retry::Safe));
+        assert_eq!(retry(&[refused.clone(), lost.clone()]), Some(Retry::IfIdempotent));
+        assert_eq!(retry(&[lost.clone(), refused.clone()]), Some(Retry::IfIdempotent));
+        assert_eq!(retry(&[refused.clone(), done()]), None, "what was done is told");
+        assert_eq!(retry(&[refused, Err(Error::new(ErrorKind::PreconditionFailed, "no"))]), None);
     }
 }

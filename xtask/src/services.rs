@@ -15,7 +15,8 @@ use crate::step::{Session, cargo};
 use crate::workspace;
 
 /// A program that tests start, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 2] = [("redis-server", "redis-server"), ("redis-cli", "redis-tools")];
+const PROGRAMS: [(&str, &str); 4] =
+    [("redis-server", "redis-server"), ("redis-cli", "redis-tools"), ("make", "make"), ("c++", "g++")];
 
 /// What `up` can start.
 const NAMES: [&str; 4] = ["redis", "redis-tls", "redis-cluster", "redis-sentinel"];

@@ -17,7 +17,7 @@ use crate::config::{RawValues, RedisConfig};
 use crate::link::Link;
 use crate::read::KEYS_AT_ONCE;
 use crate::script::RAW;
-use crate::write::is_of_the_link;
+use crate::write::of_the_whole;
 
 /// Plain strings of a database.
 pub(crate) struct Strings {
@@ -149,9 +149,7 @@ impl Strings {
         match results.first() {
             // The guard lets atomic batches of one mutation through.
             Some(Err(error)) if batch.atomicity == Atomicity::Atomic => Err(error.clone()),
-            // A database that cannot be reached is an error of the whole call, for the layers above to see.
-            Some(Err(error)) if is_of_the_link(error) && applied == 0 => Err(error.clone()),
-            _ => Ok(results),
+            _ => of_the_whole(&results).map_or(Ok(results), Err),
         }
     }
 
