@@ -192,7 +192,10 @@ async fn a_black_hole_is_a_timeout() {
     let (took, written) = timed(backend.write(&storage_core::Batch::independent(large.collect()))).await;
     let error = written.expect_err("nothing answers");
     assert_eq!((error.kind(), error.retry()), (ErrorKind::Timeout, Retry::IfIdempotent), "{error:?}");
-    assert!(took < Duration::from_millis(900), "a part that was not sent waited for its own deadline: {took:?}");
+    assert!(
+        took < Duration::from_millis(900),
+        "a part that was not sent waited for its own deadline: {took:?}"
+    );
     proxy.set_blocked(false);
     recovers(|| get(&*backend, "ada")).await;
     assert_eq!(get_json(&*backend, &users(), "ada").await, Some(json!(1)));
