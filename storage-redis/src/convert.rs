@@ -4,7 +4,9 @@
 //! updated and expires (milliseconds since the Unix epoch, 16 hexadecimal digits each; no expiry is sixteen `~`, which
 //! sorts after every digit), and the version.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+
+use bytes::{Buf, Bytes};
 use smol_str::SmolStr;
 use storage_core::{Address, Blob, Error, ErrorKind, Json, Record, Result, Timestamp, Value, Version};
 
@@ -33,23 +35,38 @@ pub(crate) fn expiry(at: Option<Timestamp>) -> String {
     at.map_or_else(|| NEVER.to_owned(), time)
 }
 
-/// The kind and payload of JSON or bytes; `None` for kinds whose content is kept beside the record.
-pub(crate) fn payload(value: &Value, serializer: Serializer) -> Result<Option<(u8, Vec<u8>)>> {
+/// What follows the header of JSON or bytes, in two parts.
+pub(crate) struct Payload<'a> {
+    pub(crate) kind: u8,
+    pub(crate) head: Cow<'a, [u8]>,
+    pub(crate) body: &'a [u8],
+}
+
+impl Payload<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+}
+
+/// The payload of JSON or bytes; `None` for kinds whose content is kept beside the record.
+pub(crate) fn payload(value: &Value, serializer: Serializer) -> Result<Option<Payload<'_>>> {
     Ok(Some(match (value, serializer) {
-        (Value::Json(json), Serializer::Json) => (JSON, json.as_bytes().to_vec()),
+        (Value::Json(json), Serializer::Json) => {
+            Payload { kind: JSON, head: Cow::Borrowed(json.as_bytes()), body: &[] }
+        }
         (Value::Json(json), Serializer::Msgpack) => {
             let packed = rmp_serde::to_vec(&json.tree()?)
                 .map_err(|error| Error::new(ErrorKind::Internal, format!("MessagePack: {error}")))?;
-            (MESSAGE_PACK, packed)
+            Payload { kind: MESSAGE_PACK, head: Cow::Owned(packed), body: &[] }
         }
         (Value::Bytes(blob), _) => {
-            let mut packed = Vec::with_capacity(4 + blob.media_type.len() + blob.data.len());
             let length = u16::try_from(blob.media_type.len())
                 .map_err(|_| Error::new(ErrorKind::TooLarge, "the media type is longer than 65,535 bytes"))?;
-            packed.extend_from_slice(format!("{length:04x}").as_bytes());
-            packed.extend_from_slice(blob.media_type.as_bytes());
-            packed.extend_from_slice(&blob.data);
-            (BYTES, packed)
+            let head = match length {
+                0 => Cow::Borrowed(b"0000".as_slice()),
+                _ => Cow::Owned(format!("{length:04x}{}", blob.media_type).into_bytes()),
+            };
+            Payload { kind: BYTES, head, body: &blob.data }
         }
         (Value::Counters(_) | Value::List { .. }, _) => return Ok(None),
     }))
@@ -77,7 +94,7 @@ impl Stored {
         })
     }
 
-    fn parts(raw: Bytes) -> Option<Self> {
+    fn parts(mut raw: Bytes) -> Option<Self> {
         let head = raw.get(..HEADER).and_then(|head| std::str::from_utf8(head).ok())?;
         let kind = raw[1];
         let known = matches!(kind, JSON | MESSAGE_PACK | BYTES | COUNTERS | LIST);
@@ -87,15 +104,11 @@ impl Stored {
         let time = |from: usize| {
             i64::from_str_radix(head.get(from..from + 16)?, 16).ok().map(Timestamp::from_millis)
         };
-        let expires = head.get(34..50)?;
-        Some(Self {
-            kind,
-            created: time(2)?,
-            updated: time(18)?,
-            expires: if expires == NEVER { None } else { Some(time(34)?) },
-            version: Version::new(head.get(50..)?).ok()?,
-            payload: raw.slice(HEADER..),
-        })
+        let expires = if head.get(34..50)? == NEVER { None } else { Some(time(34)?) };
+        let (created, updated, version) = (time(2)?, time(18)?, Version::new(head.get(50..)?).ok()?);
+        // A slice would be a second owner, which has to be made.
+        raw.advance(HEADER);
+        Some(Self { kind, created, updated, expires, version, payload: raw })
     }
 
     pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
@@ -113,11 +126,13 @@ impl Stored {
     }
 
     /// The record of a kind whose content is in the string.
-    pub(crate) fn into_record(self, address: Address) -> Result<Record> {
+    pub(crate) fn into_record(mut self, address: Address) -> Result<Record> {
         let value = match self.kind {
             MESSAGE_PACK => Value::Json(unpack(&address, &self.payload)?),
-            BYTES => Value::Bytes(blob(&self.payload).ok_or_else(|| damaged(&address, "its media type"))?),
-            _ => Value::Json(Json::from_stored(self.payload.clone())),
+            BYTES => Value::Bytes(
+                blob(std::mem::take(&mut self.payload)).ok_or_else(|| damaged(&address, "its media type"))?,
+            ),
+            _ => Value::Json(Json::from_stored(std::mem::take(&mut self.payload))),
         };
         Ok(self.with_value(address, value))
     }
@@ -152,11 +167,12 @@ fn unpack(address: &Address, payload: &[u8]) -> Result<Json> {
     Ok(Json::from(tree))
 }
 
-fn blob(payload: &Bytes) -> Option<Blob> {
+fn blob(mut payload: Bytes) -> Option<Blob> {
     let length = std::str::from_utf8(payload.get(..4)?).ok()?;
     let length = usize::from(u16::from_str_radix(length, 16).ok()?);
-    let media_type = std::str::from_utf8(payload.get(4..4 + length)?).ok()?;
-    Some(Blob::new(payload.slice(4 + length..)).with_media_type(SmolStr::new(media_type)))
+    let media_type = SmolStr::new(std::str::from_utf8(payload.get(4..4 + length)?).ok()?);
+    payload.advance(4 + length);
+    Some(Blob::new(payload).with_media_type(media_type))
 }
 
 /// The error for a record whose parts do not fit together.

@@ -16,12 +16,36 @@ pub(crate) struct Layout {
 }
 
 /// A record's key, and how much of it stands before the record's own.
-pub(crate) struct Place {
-    pub(crate) key: String,
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) key: &'a str,
     pub(crate) skip: usize,
 }
 
-impl Place {
+/// The places of records, in one string.
+pub(crate) struct Places {
+    text: String,
+    /// Where each key ends, and its `skip`.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Places {
+    pub(crate) fn at(&self, position: usize) -> Place<'_> {
+        let begin = position.checked_sub(1).map_or(0, |before| self.ends[before].0);
+        let (end, skip) = self.ends[position];
+        Place { key: &self.text[begin..end], skip }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Place<'_>> {
+        (0..self.len()).map(|position| self.at(position))
+    }
+}
+
+impl Place<'_> {
     /// The sorted set of the keys of the record's shard.
     pub(crate) fn index(&self) -> String {
         format!("{}i", self.base())
@@ -54,32 +78,46 @@ impl Layout {
     }
 
     /// What all keys of a shard begin with. The braces make a cluster keep them together.
-    fn base(&self, collection: &CollectionName, shard: u16, room: usize) -> String {
-        let mut base = String::with_capacity(self.prefix.len() + collection.as_str().len() + 12 + room);
-        base.push('{');
-        base.push_str(&self.prefix);
-        base.push(':');
-        base.push_str(collection.as_str());
+    fn base(&self, text: &mut String, collection: &CollectionName, shard: u16) {
+        text.push('{');
+        text.push_str(&self.prefix);
+        text.push(':');
+        text.push_str(collection.as_str());
         if self.shards > 1 {
-            let _ = write!(base, ":{shard}");
+            let _ = write!(text, ":{shard}");
         }
-        base.push_str("}:");
-        base
+        text.push_str("}:");
+    }
+
+    /// The strings of records.
+    pub(crate) fn places<'a>(&self, addresses: impl ExactSizeIterator<Item = &'a Address>) -> Places {
+        let count = addresses.len();
+        let mut places = Places {
+            text: String::with_capacity(count * (self.prefix.len() + 40)),
+            ends: Vec::with_capacity(count),
+        };
+        for address in addresses {
+            let begin = places.text.len();
+            self.base(&mut places.text, &address.collection, self.shard_of(&address.key));
+            places.text.push_str("r:");
+            let skip = places.text.len() - begin;
+            places.text.push_str(address.key.as_str());
+            places.ends.push((places.text.len(), skip));
+        }
+        places
     }
 
     /// The string of a record.
-    pub(crate) fn record(&self, address: &Address) -> Place {
-        let shard = self.shard_of(&address.key);
-        let mut key = self.base(&address.collection, shard, 2 + address.key.as_str().len());
-        key.push_str("r:");
-        let skip = key.len();
-        key.push_str(address.key.as_str());
-        Place { key, skip }
+    pub(crate) fn place(&self, address: &Address) -> Places {
+        self.places(std::iter::once(address))
     }
 
     /// The sorted set of the keys of a shard.
     pub(crate) fn index(&self, collection: &CollectionName, shard: u16) -> String {
-        self.base(collection, shard, 1) + "i"
+        let mut text = String::new();
+        self.base(&mut text, collection, shard);
+        text.push('i');
+        text
     }
 
     /// The set of names of collections.
@@ -101,8 +139,10 @@ mod tests {
     fn keys_of_a_shard_share_their_tag() {
         let address = Address::new("users", "a:{b}").unwrap();
         let plain = Layout::new("app", 1);
-        let place = plain.record(&address);
-        assert_eq!((place.key.as_str(), &place.key[place.skip..]), ("{app:users}:r:a:{b}", "a:{b}"));
+        let places = plain.places([&address, &address].into_iter());
+        assert_eq!(places.iter().map(|place| place.key).collect::<Vec<_>>(), ["{app:users}:r:a:{b}"; 2]);
+        let place = places.at(1);
+        assert_eq!((place.key, &place.key[place.skip..]), ("{app:users}:r:a:{b}", "a:{b}"));
         assert_eq!(plain.index(&address.collection, 0), "{app:users}:i");
         assert_eq!(
             (place.index(), place.companion(b'c')),
@@ -110,8 +150,8 @@ mod tests {
         );
 
         let sharded = Layout::new("app", 16);
-        let (place, shard) = (sharded.record(&address), sharded.shard_of(&address.key));
-        assert_eq!(place.key, format!("{{app:users:{shard}}}:r:a:{{b}}"));
+        let (places, shard) = (sharded.place(&address), sharded.shard_of(&address.key));
+        assert_eq!(places.at(0).key, format!("{{app:users:{shard}}}:r:a:{{b}}"));
         assert_eq!(sharded.index(&address.collection, shard), format!("{{app:users:{shard}}}:i"));
     }
 }

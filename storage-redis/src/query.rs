@@ -176,10 +176,11 @@ impl Client {
     async fn live(&self, addresses: &[Address]) -> Result<Vec<Option<Key>>> {
         let now = Timestamp::now();
         let heads = addresses.iter().map(|address| {
-            let place = self.layout.record(address);
+            let places = self.layout.place(address);
+            let key = places.at(0).key;
             let mut command = redis::cmd("GETRANGE");
-            command.arg(&place.key).arg(0).arg(HEADER - 1);
-            (slot(&place.key), command)
+            command.arg(key).arg(0).arg(HEADER - 1);
+            (slot(key), command)
         });
         let heads = self.link.many(heads.collect()).await;
         let live = addresses.iter().zip(heads).map(|(address, head)| {

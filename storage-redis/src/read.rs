@@ -11,7 +11,7 @@ use storage_core::{Address, Error, ErrorKind, Json, ListItems, ListRange, Record
 use crate::client::{Client, bytes, items, malformed, number, slot, text};
 use crate::convert::{COUNTERS, LIST, Stored, damaged};
 use crate::error::code;
-use crate::layout::Place;
+use crate::layout::Places;
 use crate::script::{RANGE, READ};
 
 /// Most keys in one command, so that no other client waits long.
@@ -30,7 +30,7 @@ impl Client {
     pub(crate) async fn get(&self, addresses: &[Address]) -> Result<Vec<Option<Record>>> {
         self.check_open()?;
         self.reads.fetch_add(addresses.len() as u64, Ordering::Relaxed);
-        let places: Vec<Place> = addresses.iter().map(|address| self.layout.record(address)).collect();
+        let places = self.layout.places(addresses.iter());
         let groups = self.groups(&places);
         let read = groups.iter().map(|group| self.get_group(addresses, &places, group));
         let now = Timestamp::now();
@@ -41,7 +41,7 @@ impl Client {
             for (position, stored) in group.positions.iter().zip(stored?) {
                 let Some(stored) = stored.filter(|stored| !stored.is_expired(now)) else { continue };
                 if stored.is_elsewhere() {
-                    elsewhere.insert(*position, places[*position].companion(stored.kind));
+                    elsewhere.insert(*position, places.at(*position).companion(stored.kind));
                 } else {
                     records[*position] = Some(stored.into_record(addresses[*position].clone())?);
                 }
@@ -54,7 +54,7 @@ impl Client {
     }
 
     /// Groups of records that one command may name: on a cluster, those of one slot.
-    fn groups(&self, places: &[Place]) -> Vec<Group> {
+    fn groups(&self, places: &Places) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         if !self.link.is_cluster() {
             let positions: Vec<usize> = (0..places.len()).collect();
@@ -65,7 +65,7 @@ impl Client {
         }
         let mut open: BTreeMap<u16, usize> = BTreeMap::new();
         for (position, place) in places.iter().enumerate() {
-            let slot = slot(&place.key);
+            let slot = slot(place.key);
             let group =
                 open.get(&slot).copied().filter(|group| groups[*group].positions.len() < KEYS_AT_ONCE);
             let group = group.unwrap_or_else(|| {
@@ -81,10 +81,10 @@ impl Client {
     async fn get_group(
         &self,
         addresses: &[Address],
-        places: &[Place],
+        places: &Places,
         group: &Group,
     ) -> Result<Vec<Option<Stored>>> {
-        let key = |position: &usize| places[*position].key.as_bytes();
+        let key = |position: &usize| places.at(*position).key.as_bytes();
         let mut raw: Vec<Reply> = match group.positions.as_slice() {
             [position] => {
                 let mut command = redis::cmd("GET");
@@ -119,12 +119,12 @@ impl Client {
     async fn get_singly(
         &self,
         addresses: &[Address],
-        places: &[Place],
+        places: &Places,
         group: &Group,
     ) -> Result<Vec<Option<Stored>>> {
         let gets = group.positions.iter().map(|position| {
             let mut get = redis::cmd("GET");
-            get.arg(places[*position].key.as_bytes());
+            get.arg(places.at(*position).key.as_bytes());
             (group.slot, get)
         });
         let raw = self.link.many(gets.collect()).await.into_iter().collect::<Result<_>>()?;
@@ -133,12 +133,12 @@ impl Client {
 
     /// MGET answers nothing for a key that holds something else than a string. Such a key is no missing record but an
     /// error, and GET says so.
-    async fn find_foreign(&self, places: &[Place], group: &Group, raw: &mut [Reply]) -> Result<()> {
+    async fn find_foreign(&self, places: &Places, group: &Group, raw: &mut [Reply]) -> Result<()> {
         let missing: Vec<usize> = (0..raw.len()).filter(|at| raw[*at] == Reply::Nil).collect();
         if missing.is_empty() {
             return Ok(());
         }
-        let key = |at: &usize| places[group.positions[*at]].key.as_bytes();
+        let key = |at: &usize| places.at(group.positions[*at]).key.as_bytes();
         let mut exists = redis::cmd("EXISTS");
         for at in &missing {
             exists.arg(key(at));
@@ -161,7 +161,7 @@ impl Client {
     async fn get_elsewhere(
         &self,
         addresses: &[Address],
-        places: &[Place],
+        places: &Places,
         companions: &BTreeMap<usize, String>,
         records: &mut [Option<Record>],
     ) -> Result<()> {
@@ -171,10 +171,10 @@ impl Client {
             let keys: Vec<&str> = group
                 .positions
                 .iter()
-                .flat_map(|position| [places[*position].key.as_str(), companions[position].as_str()])
+                .flat_map(|position| [places.at(*position).key, companions[position].as_str()])
                 .collect();
             let skips: Vec<String> =
-                group.positions.iter().map(|position| places[*position].skip.to_string()).collect();
+                group.positions.iter().map(|position| places.at(*position).skip.to_string()).collect();
             items(READ.run(&self.link, group.slot, &keys, &skips).await?)
         });
         for (group, replies) in groups.iter().zip(join_all(read).await) {
@@ -186,8 +186,8 @@ impl Client {
         Ok(())
     }
 
-    fn groups_of<'a>(&self, places: &[Place], positions: impl Iterator<Item = &'a usize>) -> Vec<Group> {
-        let slot = |position: usize| if self.link.is_cluster() { slot(&places[position].key) } else { 0 };
+    fn groups_of<'a>(&self, places: &Places, positions: impl Iterator<Item = &'a usize>) -> Vec<Group> {
+        let slot = |position: usize| if self.link.is_cluster() { slot(places.at(position).key) } else { 0 };
         let mut by_slot: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
         for position in positions {
             by_slot.entry(slot(*position)).or_default().push(*position);
@@ -200,15 +200,16 @@ impl Client {
 
     pub(crate) async fn list_range(&self, range: &ListRange) -> Result<Option<ListItems>> {
         self.check_open()?;
-        let place = self.layout.record(&range.address);
+        let places = self.layout.place(&range.address);
+        let place = places.at(0);
         let arguments = [
             place.skip.to_string(),
             range.start.to_string(),
             range.limit.to_string(),
             PAGE_BYTES.to_string(),
         ];
-        let keys = [place.key.as_str(), &place.companion(LIST)];
-        let reply = RANGE.run(&self.link, slot(&place.key), &keys, &arguments).await?;
+        let keys = [place.key, &place.companion(LIST)];
+        let reply = RANGE.run(&self.link, slot(place.key), &keys, &arguments).await?;
         if reply == Reply::Nil {
             return Ok(None);
         }

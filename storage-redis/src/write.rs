@@ -1,10 +1,11 @@
 //! Writing batches.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
-use redis::Value as Reply;
+use redis::{Cmd, RedisWrite as _, Value as Reply};
 use smol_str::SmolStr;
 use storage_core::{
     Address, Atomicity, Batch, Change, CollectionName, Effect, Error, ErrorKind, Mutation, Precondition,
@@ -12,9 +13,9 @@ use storage_core::{
 };
 
 use crate::client::{Client, items, malformed, number, slot, text};
-use crate::convert::{COUNTERS, LIST, NEVER, expiry, payload, time};
+use crate::convert::{COUNTERS, HEADER, LIST, NEVER, Payload, expiry, payload, time};
 use crate::error::MOVED_AWAY;
-use crate::layout::Place;
+use crate::layout::{Place, Places};
 use crate::script::{PUT, WRITE};
 
 /// Most mutations, and about most bytes, in one call of a script: while it runs, no other client is served.
@@ -42,8 +43,7 @@ impl Client {
 
     async fn write_atomic(&self, mutations: &[Mutation], now: &str) -> Result<Vec<Result<Written>>> {
         let all: Vec<(usize, &Mutation)> = mutations.iter().enumerate().collect();
-        let places: Vec<Place> =
-            mutations.iter().map(|mutation| self.layout.record(&mutation.address)).collect();
+        let places = self.layout.places(mutations.iter().map(|mutation| &mutation.address));
         let replies = self.run(&all, &places, "a", now).await?;
         if let [Reply::BulkString(word), position, failure] = replies.as_slice()
             && word == b"failed"
@@ -70,11 +70,13 @@ impl Client {
                 self.write_group(&group, now).await
             }
         });
-        let mut results: HashMap<usize, Result<Written>> =
-            join_all(written).await.into_iter().flatten().collect();
+        let mut results: Vec<Option<Result<Written>>> = Vec::new();
+        results.resize_with(mutations.len(), || None);
+        for (position, result) in join_all(written).await.into_iter().flatten() {
+            results[position] = Some(result);
+        }
         let missing = || Err(malformed("no result for a mutation"));
-        let results: Vec<_> =
-            (0..mutations.len()).map(|at| results.remove(&at).unwrap_or_else(missing)).collect();
+        let results: Vec<_> = results.into_iter().map(|result| result.unwrap_or_else(missing)).collect();
         match of_the_whole(&results) {
             Some(error) => Err(error),
             None => Ok(results),
@@ -98,35 +100,50 @@ impl Client {
                 results.extend(chunk.iter().map(|(position, _)| (*position, not_sent(error))));
                 continue;
             }
-            let mut keys = Vec::with_capacity(chunk.len() + 1);
-            let mut arguments = Vec::with_capacity(chunk.len() + 2);
-            arguments.push(now.as_bytes().to_vec());
-            arguments.push(Vec::new());
-            let mut put = Vec::with_capacity(chunk.len());
+            let mut puts = Vec::with_capacity(chunk.len());
             for (position, mutation) in chunk {
-                match self.put_argument(mutation, now) {
-                    Ok((argument, version)) => {
-                        let place = self.layout.record(&mutation.address);
-                        arguments[1] = place.skip.to_string().into_bytes();
-                        keys.push(place.key);
-                        arguments.push(argument);
-                        put.push((*position, *mutation, version));
-                    }
+                match self.plain(mutation) {
+                    Ok((payload, version)) => puts.push((*position, *mutation, payload, version)),
                     Err(error) => results.push((*position, Err(error))),
                 }
             }
-            if put.is_empty() {
+            if puts.is_empty() {
                 continue;
             }
-            keys.push(index.clone());
-            let done = PUT.run(&self.link, slot, &keys, &arguments).await.and_then(found_instead);
+            let places = self.layout.places(puts.iter().map(|(_, mutation, ..)| &mutation.address));
+            let bytes = puts.iter().zip(places.iter());
+            let bytes =
+                bytes.map(|((_, _, payload, _), place)| place.key.len() + HEADER + payload.len()).sum();
+            let fill = |command: &mut Cmd| {
+                command.arg(puts.len() + 1);
+                places.iter().for_each(|place| command.write_arg(place.key.as_bytes()));
+                command.arg(&index).arg(now).arg(places.at(0).skip);
+                for (_, _, payload, version) in &puts {
+                    let mut argument = command.writer_for_next_arg();
+                    let head = [
+                        b"1",
+                        &[payload.kind][..],
+                        now.as_bytes(),
+                        now.as_bytes(),
+                        NEVER.as_bytes(),
+                        version,
+                    ];
+                    for part in head.into_iter().chain([&*payload.head, payload.body]) {
+                        // Writing to memory cannot fail.
+                        let _ = argument.write_all(part);
+                    }
+                }
+            };
+            let done = PUT.run_filled(&self.link, slot, (2 * puts.len() + 4, bytes), fill).await;
+            let done = done.and_then(found_instead);
             gone = done.as_ref().err().filter(|error| is_gone(error)).cloned();
-            results.extend(put.into_iter().enumerate().map(|(at, (position, mutation, version))| {
+            results.extend(puts.into_iter().enumerate().map(|(at, (position, mutation, _, version))| {
                 let written = match &done {
                     Err(error) => Err(error.clone()),
                     Ok(found) => match found.get(at).filter(|found| !found.is_empty()) {
                         Some(found) => Err(foreign_key(&mutation.address, found)),
-                        None => Ok(Written { version: Some(version), effect: Effect::Done }),
+                        None => as_version(&version)
+                            .map(|version| Written { version: Some(version), effect: Effect::Done }),
                     },
                 };
                 (position, written)
@@ -135,17 +152,11 @@ impl Client {
         results
     }
 
-    fn put_argument(&self, mutation: &Mutation, now: &str) -> Result<(Vec<u8>, Version)> {
+    /// What a plain put writes, and the version it makes.
+    fn plain<'a>(&self, mutation: &'a Mutation) -> Result<(Payload<'a>, [u8; 16])> {
         let Change::Put { value, .. } = &mutation.change else { return Err(malformed("no put")) };
-        let (kind, payload) = payload(value, self.serializer)?.ok_or_else(|| malformed("no plain value"))?;
-        let version = self.versions.next();
-        let mut argument = Vec::with_capacity(49 + payload.len());
-        argument.push(kind);
-        argument.extend_from_slice(now.as_bytes());
-        argument.extend_from_slice(NEVER.as_bytes());
-        argument.extend_from_slice(&version);
-        argument.extend_from_slice(&payload);
-        Ok((argument, as_version(&version)?))
+        let payload = payload(value, self.serializer)?.ok_or_else(|| malformed("no plain value"))?;
+        Ok((payload, self.versions.next()))
     }
 
     async fn write_group(&self, group: &[(usize, &Mutation)], now: &str) -> Vec<(usize, Result<Written>)> {
@@ -156,8 +167,7 @@ impl Client {
                 results.extend(chunk.iter().map(|(position, _)| (*position, not_sent(error))));
                 continue;
             }
-            let places: Vec<Place> =
-                chunk.iter().map(|(_, mutation)| self.layout.record(&mutation.address)).collect();
+            let places = self.layout.places(chunk.iter().map(|(_, mutation)| &mutation.address));
             let done = self.run(chunk, &places, "i", now).await;
             gone = done.as_ref().err().filter(|error| is_gone(error)).cloned();
             match done.and_then(|replies| self.results(chunk, replies)) {
@@ -174,33 +184,33 @@ impl Client {
     async fn run(
         &self,
         mutations: &[(usize, &Mutation)],
-        places: &[Place],
+        places: &Places,
         mode: &str,
         now: &str,
     ) -> Result<Vec<Reply>> {
         let mut arguments = Vec::with_capacity(mutations.len() + 2);
         arguments.push(now.as_bytes().to_vec());
         arguments.push(mode.as_bytes().to_vec());
-        for ((_, mutation), place) in mutations.iter().zip(places) {
+        for ((_, mutation), place) in mutations.iter().zip(places.iter()) {
             arguments.push(self.argument(mutation, place)?);
         }
         let beside =
-            mutations.iter().zip(places).filter_map(|((_, mutation), place)| match &mutation.change {
+            mutations.iter().zip(places.iter()).filter_map(|((_, mutation), place)| match &mutation.change {
                 Change::Increment { .. } | Change::Put { value: Value::Counters(_), .. } => {
                     Some(place.companion(COUNTERS))
                 }
                 Change::Append { .. } => Some(place.companion(LIST)),
                 _ => None,
             });
-        let others: BTreeSet<String> = places.iter().map(Place::index).chain(beside).collect();
+        let others: BTreeSet<String> = places.iter().map(|place| place.index()).chain(beside).collect();
         let keys: Vec<&str> =
-            places.iter().map(|place| place.key.as_str()).chain(others.iter().map(String::as_str)).collect();
+            places.iter().map(|place| place.key).chain(others.iter().map(String::as_str)).collect();
         let slot = keys.first().map_or(0, |key| slot(key));
         items(WRITE.run(&self.link, slot, &keys, &arguments).await?)
     }
 
     /// One mutation as the script reads it.
-    fn argument(&self, mutation: &Mutation, place: &Place) -> Result<Vec<u8>> {
+    fn argument(&self, mutation: &Mutation, place: Place<'_>) -> Result<Vec<u8>> {
         let mut packed = Packed(Vec::new());
         let precondition = match &mutation.precondition {
             None => String::new(),
@@ -220,10 +230,10 @@ impl Client {
             Change::Put { value, expires_at } => {
                 head(3, "put");
                 match (payload(value, self.serializer)?, value) {
-                    (Some((kind, payload)), _) => {
-                        packed.text(&[kind]);
+                    (Some(payload), _) => {
+                        packed.text(&[payload.kind]);
                         packed.text(expiry(*expires_at).as_bytes());
-                        packed.text(&payload);
+                        packed.texts([&payload.head, payload.body]);
                     }
                     (None, Value::Counters(fields)) => {
                         packed.text(b"c");
@@ -401,8 +411,14 @@ impl Packed {
     }
 
     fn text(&mut self, bytes: &[u8]) {
-        let _ = rmp::encode::write_str_len(&mut self.0, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        self.0.extend_from_slice(bytes);
+        self.texts([bytes]);
+    }
+
+    /// One text in parts.
+    fn texts<const N: usize>(&mut self, parts: [&[u8]; N]) {
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        let _ = rmp::encode::write_str_len(&mut self.0, u32::try_from(length).unwrap_or(u32::MAX));
+        parts.iter().for_each(|part| self.0.extend_from_slice(part));
     }
 
     fn fields(&mut self, fields: &BTreeMap<SmolStr, i64>) {

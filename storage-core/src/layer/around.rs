@@ -33,7 +33,7 @@ impl<P: Policy> Around<P> {
 impl<P: Policy> fmt::Debug for Around<P> {
     /// The stack from the outside in, such as `retry > guard > FileBackend { … }`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} > {:?}", self.policy.name(), self.inner)
+        write!(f, "{} > {:?}", self.policy.names().join(" > "), self.inner)
     }
 }
 

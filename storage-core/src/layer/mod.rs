@@ -21,6 +21,7 @@ mod around;
 mod coalesce;
 mod guard;
 mod metrics;
+mod policies;
 mod policy;
 mod retry;
 mod stack;

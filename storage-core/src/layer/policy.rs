@@ -45,6 +45,11 @@ pub trait Policy: fmt::Debug + Send + Sync + 'static {
     /// The layer's name, such as `retry`.
     fn name(&self) -> &'static str;
 
+    /// The names of the layers that this is, from the outside in: several where policies are joined into one.
+    fn names(&self) -> Vec<&'static str> {
+        vec![self.name()]
+    }
+
     /// Makes the call. Each `next()` is one attempt at what is below; there may be none, one or several.
     ///
     /// Dropping the future must do no more than dropping that of `next()` does.

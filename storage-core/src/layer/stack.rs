@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Around, Coalesce, Expire, Guard, Metrics, Retry, TimeToLive, Timeout, Tracing};
+use super::policies::Policies;
+use super::{Around, Coalesce, Expire, Guard, Retry, TimeToLive, Timeout};
 use crate::{Backend, Capabilities, Coalescing, Error, Result};
 
 /// One layer of a stack and its settings.
@@ -49,17 +50,6 @@ impl Layer {
             Self::Retry(_) => 3,
             Self::Timeout(_) => 4,
             Self::Coalesce => 5,
-        }
-    }
-
-    fn apply(&self, inner: Arc<dyn Backend>) -> Arc<dyn Backend> {
-        match self {
-            Self::TimeToLive(config) => Arc::new(Expire::new(config.clone(), inner)),
-            Self::Tracing => Arc::new(Around::new(Tracing, inner)),
-            Self::Metrics => Arc::new(Around::new(Metrics::new(), inner)),
-            Self::Retry(retry) => Arc::new(Around::new(*retry, inner)),
-            Self::Timeout(timeout) => Arc::new(Around::new(*timeout, inner)),
-            Self::Coalesce => Arc::new(Coalesce::new(inner)),
         }
     }
 }
@@ -165,8 +155,23 @@ impl Layers {
 
     /// Puts the layers on top of a backend.
     pub fn apply(&self, backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
-        let guarded: Arc<dyn Backend> = Arc::new(Around::new(Guard, backend));
-        self.0.iter().rev().fold(guarded, |inner, layer| layer.apply(inner))
+        let mut top: Arc<dyn Backend> = Arc::new(Around::new(Guard, backend));
+        let mut policies = Policies::default();
+        for layer in self.0.iter().rev() {
+            if policies.take(layer) {
+                continue;
+            }
+            top = std::mem::take(&mut policies).apply(top);
+            top = match layer {
+                Layer::TimeToLive(config) => Arc::new(Expire::new(config.clone(), top)),
+                Layer::Coalesce => Arc::new(Coalesce::new(top)),
+                Layer::Tracing | Layer::Metrics | Layer::Retry(_) | Layer::Timeout(_) => {
+                    policies.take(layer);
+                    top
+                }
+            };
+        }
+        policies.apply(top)
     }
 }
 
