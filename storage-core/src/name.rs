@@ -12,6 +12,32 @@ pub const MAX_COLLECTION_BYTES: usize = 64;
 /// The longest key, in bytes of UTF-8.
 pub const MAX_KEY_BYTES: usize = 512;
 
+/// Which bytes a text may have.
+pub(crate) type Alphabet = [bool; 256];
+
+/// Letters, digits and `more`.
+pub(crate) const fn alphabet(more: &[u8]) -> Alphabet {
+    let mut legal = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        legal[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < more.len() {
+        legal[more[at] as usize] = true;
+        at += 1;
+    }
+    legal
+}
+
+/// Whether all bytes of `text` are in the alphabet.
+pub(crate) fn legal(text: &str, alphabet: &Alphabet) -> bool {
+    text.bytes().all(|b| alphabet[usize::from(b)])
+}
+
+static COLLECTION: Alphabet = alphabet(b"_.-");
+
 /// The name of a collection: `[A-Za-z0-9][A-Za-z0-9_.-]{0,63}`.
 ///
 /// Cheap to clone. Compared and ordered by its bytes.
@@ -31,8 +57,7 @@ impl CollectionName {
     pub fn new(name: impl AsRef<str>) -> Result<Self> {
         let name = name.as_ref();
         let head = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
-        let tail = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
-        if head && tail && name.len() <= MAX_COLLECTION_BYTES {
+        if head && name.len() <= MAX_COLLECTION_BYTES && legal(name, &COLLECTION) {
             return Ok(Self(SmolStr::new(name)));
         }
         Err(Error::invalid(format!(
@@ -77,7 +102,8 @@ impl Key {
                 shown(key)
             )));
         }
-        if key.contains('\0') {
+        // Without leaving early, which for texts so short costs more than it saves.
+        if key.bytes().fold(false, |found, b| found | (b == 0)) {
             return Err(Error::invalid(format!("key {} contains a NUL character", shown(key))));
         }
         Ok(Self(SmolStr::new(key)))

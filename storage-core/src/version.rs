@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::name::{shown, text_type};
+use crate::name::{Alphabet, alphabet, legal, shown, text_type};
 use crate::{Error, Result};
 
 /// The longest version, in bytes.
 pub const MAX_VERSION_BYTES: usize = 128;
+
+static VERSION: Alphabet = alphabet(b"_.:=+/-");
 
 /// The version of a record: opaque text that changes on every write and is never used again for the
 /// same key, also not after the record was deleted and made anew. A backend without
@@ -30,8 +32,7 @@ impl Version {
     /// Validates the form of `text`. Whether a record has this version, only the backend can tell.
     pub fn new(text: impl AsRef<str>) -> Result<Self> {
         let text = text.as_ref();
-        let legal = |b: u8| b.is_ascii_alphanumeric() || b"_.:=+/-".contains(&b);
-        if (1..=MAX_VERSION_BYTES).contains(&text.len()) && text.bytes().all(legal) {
+        if (1..=MAX_VERSION_BYTES).contains(&text.len()) && legal(text, &VERSION) {
             return Ok(Self(SmolStr::new(text)));
         }
         Err(Error::invalid(format!(

@@ -5,12 +5,15 @@
     reason = "messages cross the ABI as raw pointers; this module alone makes and reads them"
 )]
 
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rmp::encode::ByteBuf;
+use smallvec::SmallVec;
 
 use crate::abi::{Message, Slice};
 
@@ -103,6 +106,7 @@ impl Received {
 
     /// A blob, if there are so many, as bytes that may outlive the message: small ones are copied, large ones keep it
     /// alive.
+    #[inline]
     pub fn share(&self, position: usize) -> Option<Bytes> {
         let blob = self.message().blob(position)?;
         match &self.0 {
@@ -115,6 +119,7 @@ impl Received {
 }
 
 impl From<Incoming> for Received {
+    #[inline]
     fn from(message: Incoming) -> Self {
         let mut blobs = (0..message.blob_count()).filter_map(|position| message.blob(position));
         if blobs.any(|blob| blob.len() > COPIED) {
@@ -136,41 +141,101 @@ impl AsRef<[u8]> for Shared {
 }
 
 /// A message to be sent.
-#[derive(Default)]
-pub struct Outgoing {
-    /// The MessagePack head.
-    pub head: Vec<u8>,
-    /// The blobs.
-    pub blobs: Vec<Bytes>,
+pub struct Outgoing(Box<Sent>);
+
+/// The parts of a message, which stay alive and in their place until its receiver releases it.
+pub(crate) struct Sent {
+    pub(crate) head: ByteBuf,
+    pub(crate) blobs: SmallVec<[Bytes; 1]>,
+    /// Where the blobs are, once the message is on its way.
+    slices: Slices,
 }
 
-/// What keeps the parts of a sent message alive until its receiver releases it.
-struct Sent {
-    _head: Vec<u8>,
-    _blobs: Vec<Bytes>,
-    /// The slice of a single blob, as most messages have, without an allocation of its own.
-    single: Slice,
-    /// Those of several.
-    _slices: Vec<Slice>,
+struct Slices(SmallVec<[Slice; 1]>);
+
+// SAFETY: the pointers lead to blobs that the same message owns, and that any thread may read and drop.
+unsafe impl Send for Slices {}
+// SAFETY: as above; nothing is changed through a shared reference.
+unsafe impl Sync for Slices {}
+
+impl Sent {
+    /// An empty message: the one that this thread released last, or a new one.
+    pub(crate) fn new() -> Box<Self> {
+        /// The head of a request for one record, and of the reply, without growing.
+        const HEAD: usize = 160;
+
+        SPARE.try_with(Cell::take).ok().flatten().unwrap_or_else(|| {
+            Box::new(Self {
+                head: ByteBuf::with_capacity(HEAD),
+                blobs: SmallVec::new_const(),
+                slices: Slices(SmallVec::new_const()),
+            })
+        })
+    }
+
+    /// Keeps the message's room for the next one of this thread, but not what it held.
+    fn reuse(mut self: Box<Self>) {
+        /// A large message is rare, and its room is not held for it.
+        const KEPT: usize = 4096;
+
+        let head = self.head.as_mut_vec();
+        head.clear();
+        if head.capacity() > KEPT {
+            return;
+        }
+        self.blobs = SmallVec::new_const();
+        self.slices.0 = SmallVec::new_const();
+        // A thread that ends has no next message.
+        let _ = SPARE.try_with(|spare| spare.set(Some(self)));
+    }
+}
+
+thread_local! {
+    static SPARE: Cell<Option<Box<Sent>>> = const { Cell::new(None) };
 }
 
 impl Outgoing {
+    /// A message of this head, in MessagePack, and these blobs.
+    pub fn new(head: impl AsRef<[u8]>, blobs: impl IntoIterator<Item = Bytes>) -> Self {
+        let mut sent = Sent::new();
+        sent.head.as_mut_vec().extend_from_slice(head.as_ref());
+        sent.blobs.extend(blobs);
+        Self(sent)
+    }
+
+    /// The MessagePack head.
+    pub fn head(&self) -> &[u8] {
+        self.0.head.as_slice()
+    }
+
+    /// The head, to be changed.
+    pub fn head_mut(&mut self) -> &mut Vec<u8> {
+        self.0.head.as_mut_vec()
+    }
+
+    /// The blobs.
+    pub fn blobs(&self) -> &[Bytes] {
+        &self.0.blobs
+    }
+
     /// The message as the ABI passes it; whoever receives it releases it.
-    pub fn into_raw(self) -> Message {
-        let (head, head_len) = (self.head.as_ptr(), self.head.len());
-        let slice = |blob: &Bytes| Slice { data: blob.as_ptr(), len: blob.len() };
-        let blob_count = self.blobs.len();
-        let (single, slices) = match &*self.blobs {
-            [blob] => (slice(blob), Vec::new()),
-            blobs => (Slice { data: ptr::null(), len: 0 }, blobs.iter().map(slice).collect()),
-        };
-        let several = slices.as_ptr();
-        let sent = Box::new(Sent { _head: self.head, _blobs: self.blobs, single, _slices: slices });
-        let sent = Box::into_raw(sent);
-        // SAFETY: `sent` is the box that was just made, and only an address within it is taken.
-        let single = unsafe { &raw const (*sent).single };
-        let blobs = if blob_count == 1 { single } else { several };
-        Message { head, head_len, blobs, blob_count, owner: sent.cast(), release: Some(release) }
+    #[inline]
+    pub fn into_raw(mut self) -> Message {
+        let Sent { blobs, slices: Slices(slices), .. } = &mut *self.0;
+        for blob in blobs {
+            slices.push(Slice { data: blob.as_ptr(), len: blob.len() });
+        }
+        let sent = Box::into_raw(self.0);
+        // SAFETY: `sent` is the box that was just let go of, and nobody else has it yet.
+        let Sent { head, slices: Slices(slices), .. } = unsafe { &*sent };
+        Message {
+            head: head.as_slice().as_ptr(),
+            head_len: head.as_slice().len(),
+            blobs: slices.as_ptr(),
+            blob_count: slices.len(),
+            owner: sent.cast(),
+            release: Some(release),
+        }
     }
 
     /// The same message on the receiving side, without a border between.
@@ -179,16 +244,23 @@ impl Outgoing {
     }
 }
 
+impl From<Box<Sent>> for Outgoing {
+    #[inline]
+    fn from(sent: Box<Sent>) -> Self {
+        Self(sent)
+    }
+}
+
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Outgoing({} bytes, {} blobs)", self.head.len(), self.blobs.len())
+        write!(f, "Outgoing({} bytes, {} blobs)", self.head().len(), self.blobs().len())
     }
 }
 
 unsafe extern "C" fn release(owner: *mut c_void) {
-    // SAFETY: `owner` is the box that `into_raw` let go of, and a receiver releases a message once. Dropping it
-    // drops vectors and shared bytes, none of which panics.
-    drop(unsafe { Box::from_raw(owner.cast::<Sent>()) });
+    // SAFETY: `owner` is the box that `into_raw` let go of, and a receiver releases a message once. What is dropped are
+    // vectors and shared bytes, none of which panics.
+    unsafe { Box::from_raw(owner.cast::<Sent>()) }.reuse();
 }
 
 #[cfg(test)]
@@ -198,10 +270,7 @@ mod tests {
     #[test]
     fn a_blob_outlives_its_message() {
         let large = Bytes::from(vec![7; 10_000]);
-        let sent = Outgoing {
-            head: vec![1, 2],
-            blobs: vec![Bytes::from_static(b"small"), large.clone(), Bytes::new()],
-        };
+        let sent = Outgoing::new([1, 2], [Bytes::from_static(b"small"), large.clone(), Bytes::new()]);
         let message = Received::from(sent.into_incoming());
         assert_eq!((message.message().head(), message.message().blob_count()), (&[1, 2][..], 3));
         let shared = message.share(1).unwrap();
@@ -217,7 +286,7 @@ mod tests {
     fn each_number_of_blobs_arrives() {
         for count in 0..4 {
             let blobs: Vec<Bytes> = (0..count).map(|n| Bytes::from(vec![n; 5])).collect();
-            let message = Outgoing { head: Vec::new(), blobs: blobs.clone() }.into_incoming();
+            let message = Outgoing::new([], blobs.clone()).into_incoming();
             let arrived: Vec<_> = (0..message.blob_count()).filter_map(|n| message.blob(n)).collect();
             assert_eq!(arrived, blobs);
             assert!(message.blob(blobs.len()).is_none());

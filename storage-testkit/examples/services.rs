@@ -30,7 +30,8 @@ mod started {
 
     use storage_core::{Error, Result};
     use storage_testkit::servers::{
-        Certificates, RedisCluster, RedisSentinels, RedisServer, RedisSettings, RedisTls,
+        Certificates, PgBouncer, PostgresReplica, PostgresServer, PostgresSettings, PostgresTls,
+        RedisCluster, RedisSentinels, RedisServer, RedisSettings, RedisTls,
     };
 
     /// Of no value: the server is on this machine, and goes with the tests.
@@ -54,9 +55,7 @@ mod started {
                 let ca = certificates.authority();
                 let url = format!("rediss://:{PASSWORD}@{}?tls_ca={}", server.address(), ca.display());
                 let processes = [server.detach().0];
-                if let Some(certificates) = Arc::into_inner(certificates) {
-                    certificates.keep();
-                }
+                keep(certificates);
                 Ok(lines(processes, "REDIS_TLS", &url))
             }
             "redis-cluster" => {
@@ -71,7 +70,46 @@ mod started {
                 let sentinels = servers.sentinels.into_iter().map(|sentinel| sentinel.detach().0);
                 Ok(lines(redis.into_iter().chain(sentinels), "REDIS_SENTINEL", &url))
             }
-            _ => Err(Error::invalid("name one of redis, redis-tls, redis-cluster, redis-sentinel")),
+            "postgres" => {
+                let server = PostgresServer::start(&PostgresSettings::default())?;
+                let url = server.url();
+                Ok(lines([server.detach().0], "POSTGRES", &url))
+            }
+            "postgres-replica" => {
+                let primary = PostgresServer::start(&PostgresSettings::default())?;
+                let replica = PostgresReplica::start(&primary)?;
+                let url = primary.url_of(&format!("{},{}", primary.address(), replica.server().address()));
+                // The replica first: it is ended before what it follows.
+                Ok(lines([replica.detach().0, primary.detach().0], "POSTGRES_REPLICA", &url))
+            }
+            "postgres-tls" => {
+                let certificates = Arc::new(Certificates::generate()?);
+                let tls = PostgresTls { certificates: certificates.clone(), verify_clients: false };
+                let server = PostgresServer::start(&PostgresSettings {
+                    password: Some(PASSWORD.to_owned()),
+                    tls: Some(tls),
+                    more: Vec::new(),
+                })?;
+                let ca = certificates.authority();
+                let url = format!("{}?tls=verify-full&ca_file={}", server.url(), ca.display());
+                let processes = [server.detach().0];
+                keep(certificates);
+                Ok(lines(processes, "POSTGRES_TLS", &url))
+            }
+            "pgbouncer" => {
+                let server = PostgresServer::start(&PostgresSettings::default())?;
+                let pooler = PgBouncer::start(&server)?;
+                let url = format!("{}?prepared_statements=false", pooler.url());
+                Ok(lines([pooler.detach().0, server.detach().0], "PGBOUNCER", &url))
+            }
+            _ => Err(Error::invalid(format!("there is no service {name:?}"))),
+        }
+    }
+
+    /// Leaves the files of certificates behind, once nothing holds them any more.
+    fn keep(certificates: Arc<Certificates>) {
+        if let Some(certificates) = Arc::into_inner(certificates) {
+            certificates.keep();
         }
     }
 

@@ -15,14 +15,36 @@ use crate::step::{Session, cargo};
 use crate::workspace;
 
 /// A program that tests start, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 4] =
-    [("redis-server", "redis-server"), ("redis-cli", "redis-tools"), ("make", "make"), ("c++", "g++")];
+const PROGRAMS: [(&str, &str); 7] = [
+    ("redis-server", "redis-server"),
+    ("redis-cli", "redis-tools"),
+    ("postgres", "postgresql"),
+    ("psql", "postgresql-client"),
+    ("pgbouncer", "pgbouncer"),
+    ("make", "make"),
+    ("c++", "g++"),
+];
 
 /// What `up` can start.
-const NAMES: [&str; 4] = ["redis", "redis-tls", "redis-cluster", "redis-sentinel"];
+const NAMES: [&str; 8] = [
+    "redis",
+    "redis-tls",
+    "redis-cluster",
+    "redis-sentinel",
+    "postgres",
+    "postgres-replica",
+    "postgres-tls",
+    "pgbouncer",
+];
 
-/// How long a server may take to end by itself.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a server may take to end by itself, after each way in which it is asked to.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where Debian has the programs of PostgreSQL, by version and outside of `PATH`.
+const POSTGRES: &str = "/usr/lib/postgresql";
+
+/// Says whether services start when their packages are installed; a machine has it only if it wants others to be asked.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 /// Starts and ends servers for tests, on free loopback ports, with their files under target/services
 ///
@@ -33,7 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
     after_help = "\
 Examples:
   eval \"$(cargo xtask services up)\"     start all, and let the tests of this shell use them
-  cargo xtask services up redis         one of redis, redis-tls, redis-cluster, redis-sentinel
+  cargo xtask services up redis         one of redis, redis-tls, redis-cluster, redis-sentinel, postgres,
+                                        postgres-replica, postgres-tls, pgbouncer
   cargo xtask services down             end what was started, and remove its files"
 )]
 pub(crate) struct Services {
@@ -215,14 +238,18 @@ impl Started {
     }
 
     fn end(&self) {
-        kill("TERM", self.id);
-        let asked = Instant::now();
-        while self.runs() && asked.elapsed() < PATIENCE {
-            std::thread::sleep(Duration::from_millis(20));
+        // PostgreSQL waits for its clients after a TERM, and sends them away after an INT.
+        for signal in ["TERM", "INT"] {
+            kill(signal, self.id);
+            let asked = Instant::now();
+            while self.runs() && asked.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            if !self.runs() {
+                return;
+            }
         }
-        if self.runs() {
-            kill("KILL", self.id);
-        }
+        kill("KILL", self.id);
     }
 }
 
@@ -266,7 +293,10 @@ pub(crate) fn install(session: &mut Session) -> Result<()> {
     session.run(&mut apt(&["update", "--quiet"]))?;
     let mut arguments = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
     arguments.extend(&packages);
-    session.run(&mut apt(&arguments))?;
+    let policy = Policy::none_starts()?;
+    let done = session.run(&mut apt(&arguments));
+    drop(policy);
+    done?;
     match missing.iter().find(|(program, _)| !installed(program)) {
         Some((program, package)) => bail!("the package {package} is installed, and brought no {program}"),
         None => Ok(()),
@@ -277,9 +307,48 @@ fn names(programs: &[&(&str, &str)]) -> String {
     programs.iter().map(|(program, _)| *program).collect::<Vec<_>>().join(", ")
 }
 
+/// Keeps Debian from starting the services of what is installed while it lives: tests start their own servers.
+struct Policy {
+    /// Whether it was made here, and has to go.
+    made: bool,
+}
+
+impl Policy {
+    /// A machine that has a policy keeps it.
+    fn none_starts() -> Result<Self> {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY);
+        match file {
+            Ok(mut file) => {
+                let made = Self { made: true };
+                std::io::Write::write_all(&mut file, b"#!/bin/sh\nexit 101\n").context(POLICY)?;
+                Ok(made)
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(Self { made: false }),
+            Err(error) => Err(error).context(POLICY),
+        }
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if self.made {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}
+
+/// Where a program of PostgreSQL is outside of `PATH`.
+fn of_postgres(program: &str) -> Option<PathBuf> {
+    let versions = fs::read_dir(POSTGRES).into_iter().flatten().flatten();
+    let mut paths = versions.map(|version| version.path().join("bin").join(program));
+    paths.find(|path| path.exists())
+}
+
 /// Whether a program is there and tells its version.
 pub(crate) fn installed(program: &str) -> bool {
-    let quiet = Command::new(program)
+    let path = of_postgres(program).unwrap_or_else(|| program.into());
+    let quiet = Command::new(path)
         .arg("--version")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

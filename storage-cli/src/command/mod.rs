@@ -11,13 +11,14 @@ mod maintenance;
 mod pick;
 mod plugin;
 mod records;
+mod schema;
 mod values;
 
 use std::sync::Arc;
 
 use clap::{CommandFactory as _, Subcommand};
 use storage_core::{Backend, Mutation, Store, Written};
-use storage_registry::{ErrorKind, Registry};
+use storage_registry::{ErrorKind, OpenPlan, Registry};
 
 use crate::args::Cli;
 use crate::exit::{Failure, Status};
@@ -47,6 +48,9 @@ pub(crate) enum Command {
     /// Add, list and drop indexes
     #[command(subcommand)]
     Index(indexes::Index),
+    /// Show and upgrade the tables of a store
+    #[command(subcommand)]
+    Schema(schema::Schema),
     Types(admin::Types),
     Stats(admin::ShowStats),
     Health(admin::ShowHealth),
@@ -63,6 +67,7 @@ impl Command {
         match self {
             Self::Types(_) => return admin::types(plugins, out),
             Self::Plugin(plugin) => return plugin.run(plugins, out),
+            Self::Schema(schema) => return Box::pin(schema.run(url, plugins, out)).await,
             Self::Completions(shell) => return admin::completions(&shell, &mut Cli::command(), out),
             _ => {}
         }
@@ -97,30 +102,35 @@ impl Command {
             Self::Health(_) => admin::health(backend, out).await,
             Self::Verify(_) => maintenance::verify(backend, out).await,
             Self::Compact(_) => maintenance::compact(backend, out).await,
-            Self::Types(_) | Self::Plugin(_) | Self::Completions(_) => Ok(Status::Done),
+            Self::Types(_) | Self::Plugin(_) | Self::Schema(_) | Self::Completions(_) => Ok(Status::Done),
         }
     }
 }
 
 async fn open(url: &str, plugins: &PluginArgs, out: &mut Output) -> Result<Store, Failure> {
+    plan(url, plugins, out)?.open().await.map_err(not_opened)
+}
+
+/// Finds the store's type, and checks its configuration.
+fn plan(url: &str, plugins: &PluginArgs, out: &mut Output) -> Result<OpenPlan, Failure> {
     let loaded = plugins.load();
-    // A URL that leads nowhere is bad input, not a record that is missing.
-    let failed = |error: storage_core::Error| {
-        let nowhere = error.kind() == ErrorKind::NotFound;
-        let failure = Failure::from(error.operation("open"));
-        if nowhere { failure.with_status(Status::BadInput) } else { failure }
-    };
-    let plan = match Registry::global().plan(url) {
-        Ok(plan) => plan,
+    match Registry::global().plan(url) {
+        Ok(plan) => Ok(plan),
         Err(error) => {
             // Whoever asks for a type that is not there wants to know what was kept out.
             if error.kind() == ErrorKind::NotFound {
                 loaded.warn(out)?;
             }
-            return Err(failed(error));
+            Err(not_opened(error))
         }
-    };
-    plan.open().await.map_err(failed)
+    }
+}
+
+/// A URL that leads nowhere is bad input, not a record that is missing.
+fn not_opened(error: storage_core::Error) -> Failure {
+    let nowhere = error.kind() == ErrorKind::NotFound;
+    let failure = Failure::from(error.operation("open"));
+    if nowhere { failure.with_status(Status::BadInput) } else { failure }
 }
 
 /// Applies one mutation.

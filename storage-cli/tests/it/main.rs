@@ -11,4 +11,5 @@ mod json;
 mod memory;
 mod plugins;
 mod round_trip;
+mod schema;
 mod shell;

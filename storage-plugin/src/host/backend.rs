@@ -27,21 +27,36 @@ impl PluginBackend {
         Self { instance, store: Arc::new(store), info }
     }
 
-    async fn ask<T: Wire>(&self, request: Request<'_>) -> Result<T> {
+    fn ask(&self, request: Request<'_>) -> Result<Asked<'_>> {
         let operation = request.operation();
         self.instance.check_enabled().map_err(|error| self.instance.named(operation, error))?;
-        self.ask_anyway(request).await
+        self.ask_anyway(request)
     }
 
-    async fn ask_anyway<T: Wire>(&self, request: Request<'_>) -> Result<T> {
+    fn ask_anyway(&self, request: Request<'_>) -> Result<Asked<'_>> {
         let operation = request.operation();
-        let reply = match self.instance.start(operation, self.store.number(), wire::request(&request))? {
+        let started = self.instance.start(operation, self.store.number(), wire::request(&request))?;
+        Ok(Asked { backend: self, operation, started })
+    }
+}
+
+/// A call that was made. It is made outside of the future that waits for the answer, which is the smaller for it.
+struct Asked<'a> {
+    backend: &'a PluginBackend,
+    operation: &'static str,
+    started: Started,
+}
+
+impl Asked<'_> {
+    async fn answer<T: Wire>(self) -> Result<T> {
+        let Self { backend: PluginBackend { instance, store, .. }, operation, started } = self;
+        let reply = match started {
             Started::Ready(reply) => reply,
             Started::Pending { token, call } => {
-                Pending::new(self.instance, operation, token, call, Some(&self.store)).await
+                Pending::new(instance, operation, token, call, Some(store)).await
             }
         };
-        self.instance.read(operation, reply)
+        instance.read(operation, reply)
     }
 }
 
@@ -52,67 +67,67 @@ impl Backend for PluginBackend {
     }
 
     async fn get(&self, keys: &[Address]) -> Result<Vec<Option<Record>>> {
-        self.ask(Request::Get(keys)).await
+        self.ask(Request::Get(keys))?.answer().await
     }
 
     async fn write(&self, batch: &Batch) -> Result<Vec<Result<Written>>> {
-        self.ask(Request::Write(batch)).await
+        self.ask(Request::Write(batch))?.answer().await
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Page<Record>> {
-        self.ask(Request::Scan(scan)).await
+        self.ask(Request::Scan(scan))?.answer().await
     }
 
     async fn keys(&self, scan: &Scan) -> Result<Page<Key>> {
-        self.ask(Request::Keys(scan)).await
+        self.ask(Request::Keys(scan))?.answer().await
     }
 
     async fn query(&self, query: &Query) -> Result<Page<Record>> {
-        self.ask(Request::Query(query)).await
+        self.ask(Request::Query(query))?.answer().await
     }
 
     async fn list_range(&self, range: &ListRange) -> Result<Option<ListItems>> {
-        self.ask(Request::ListRange(range)).await
+        self.ask(Request::ListRange(range))?.answer().await
     }
 
     async fn count(&self, count: &Count) -> Result<u64> {
-        self.ask(Request::Count(count)).await
+        self.ask(Request::Count(count))?.answer().await
     }
 
     async fn collections(&self) -> Result<Vec<CollectionName>> {
-        self.ask(Request::Collections).await
+        self.ask(Request::Collections)?.answer().await
     }
 
     async fn clear(&self, collection: &CollectionName) -> Result<u64> {
-        self.ask(Request::Clear(collection)).await
+        self.ask(Request::Clear(collection))?.answer().await
     }
 
     async fn ensure_index(&self, index: &IndexSpec) -> Result<bool> {
-        self.ask(Request::EnsureIndex(index)).await
+        self.ask(Request::EnsureIndex(index))?.answer().await
     }
 
     async fn list_indexes(&self, collection: &CollectionName) -> Result<Vec<IndexSpec>> {
-        self.ask(Request::ListIndexes(collection)).await
+        self.ask(Request::ListIndexes(collection))?.answer().await
     }
 
     async fn drop_index(&self, collection: &CollectionName, path: &Path) -> Result<bool> {
-        self.ask(Request::DropIndex(collection, path)).await
+        self.ask(Request::DropIndex(collection, path))?.answer().await
     }
 
     async fn changes(&self, changes: &Changes) -> Result<Page<ChangeEvent>> {
-        self.ask(Request::Changes(changes)).await
+        self.ask(Request::Changes(changes))?.answer().await
     }
 
     async fn health(&self) -> Result<Health> {
-        self.ask(Request::Health).await
+        self.ask(Request::Health)?.answer().await
     }
 
     async fn stats(&self) -> Result<Stats> {
-        self.ask(Request::Stats).await
+        self.ask(Request::Stats)?.answer().await
     }
 
     async fn maintain(&self, task: Maintenance) -> Result<MaintenanceReport> {
-        self.ask(Request::Maintain(task)).await
+        self.ask(Request::Maintain(task))?.answer().await
     }
 
     /// Reaches a disabled plugin too: what it holds is to be let go.
@@ -121,7 +136,7 @@ impl Backend for PluginBackend {
             // The shutdown closes every store.
             return Ok(());
         }
-        self.ask_anyway(Request::Close).await
+        self.ask_anyway(Request::Close)?.answer().await
     }
 }
 

@@ -1,6 +1,7 @@
 //! Requests, as the plugin reads and serves them.
 
 use serde_json::Value as Tree;
+use smallvec::SmallVec;
 use storage_core::{
     Address, Backend, Batch, Changes, CollectionName, Count, Error, IndexSpec, ListRange, Maintenance, Path,
     Query, Request, Result, Scan,
@@ -48,7 +49,7 @@ impl Call {
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreCall {
     /// `get`.
-    Get(Vec<Address>),
+    Get(SmallVec<[Address; 1]>),
     /// `write`.
     Write(Batch),
     /// `scan`.

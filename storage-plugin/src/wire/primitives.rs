@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
 use smol_str::SmolStr;
 use storage_core::{CollectionName, Cursor, Key, Path, Result, Timestamp, Version};
 
@@ -130,6 +131,22 @@ impl<T: Wire> Wire for Vec<T> {
 
     fn read(from: &mut Reader<'_>) -> Result<Self> {
         from.list()
+    }
+}
+
+/// A list that mostly has one item.
+impl<T: Wire> Wire for SmallVec<[T; 1]> {
+    fn write(&self, to: &mut Writer) {
+        to.list(self);
+    }
+
+    fn read(from: &mut Reader<'_>) -> Result<Self> {
+        let mut items = Self::new();
+        from.items(|from, _| {
+            items.push(from.read()?);
+            Ok(())
+        })?;
+        Ok(items)
     }
 }
 

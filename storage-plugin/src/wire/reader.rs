@@ -1,5 +1,7 @@
 //! Reading messages.
 
+#![expect(unsafe_code, reason = "text that is ASCII is taken as UTF-8 without a second check")]
+
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -80,6 +82,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an integer that is not negative, of whatever width.
+    #[inline]
     pub fn uint(&mut self) -> Result<u64> {
         let at = self.position();
         self.integer("an unsigned integer")?.map_err(|found| {
@@ -88,6 +91,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an integer, of whatever width.
+    #[inline]
     pub fn int(&mut self) -> Result<i64> {
         let at = self.position();
         let unsigned = match self.integer("an integer")? {
@@ -100,13 +104,21 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads text.
+    #[inline]
     pub fn str(&mut self) -> Result<&'a str> {
         let at = self.position();
-        std::str::from_utf8(self.name()?)
+        let bytes = self.name()?;
+        if bytes.is_ascii() {
+            // SAFETY: ASCII is UTF-8. The check for it is several times as fast as that for all of UTF-8, and most text
+            // of a message is short names.
+            return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
+        }
+        std::str::from_utf8(bytes)
             .map_err(|error| malformed(format_args!("the str at byte {at} is not UTF-8: {error}")))
     }
 
     /// Reads text or nil.
+    #[inline]
     pub fn optional_str(&mut self) -> Result<Option<&'a str>> {
         if self.nil() { Ok(None) } else { self.str().map(Some) }
     }
@@ -134,6 +146,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the position of a blob, and gives its bytes: small ones copied, large ones shared with the message.
+    #[inline]
     pub fn blob(&mut self) -> Result<Bytes> {
         let at = self.position();
         let position = self.uint()?;
@@ -190,16 +203,30 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an array of values of one type.
+    #[inline]
     pub fn list<T: Wire>(&mut self) -> Result<Vec<T>> {
+        let mut items = Vec::new();
+        self.items(|from, left| {
+            if items.is_empty() {
+                items.reserve_exact(left.min(MAX_RESERVED));
+            }
+            items.push(T::read(from)?);
+            Ok(())
+        })?;
+        Ok(items)
+    }
+
+    /// Reads an array: `item` is called for each element, of which it is told how many are left, and reads it.
+    #[inline]
+    pub fn items(&mut self, mut item: impl FnMut(&mut Self, usize) -> Result<()>) -> Result<()> {
         let at = self.position();
         let len = self.array()?;
         self.enter(at, len)?;
-        let mut items = Vec::with_capacity(len.min(MAX_RESERVED));
-        for _ in 0..len {
-            items.push(T::read(self)?);
+        for done in 0..len {
+            item(self, len - done)?;
         }
         self.depth -= 1;
-        Ok(items)
+        Ok(())
     }
 
     /// Skips a value of whatever type.
@@ -313,6 +340,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An integer; in the inner `Err`, if it is negative.
+    #[inline]
     fn integer(&mut self, expected: &str) -> Result<Result<u64, i64>> {
         if let Some(value) = self.short(FIX_POS) {
             return Ok(Ok(value as u64));

@@ -1,12 +1,14 @@
 //! Writing messages.
 
 use std::convert::Infallible;
+use std::fmt;
 
 use bytes::Bytes;
-use rmp::encode::{self, ByteBuf, ValueWriteError};
+use rmp::encode::{self, ValueWriteError};
 
 use super::Wire;
 use crate::Outgoing;
+use crate::message::Sent;
 
 /// A message in the making.
 ///
@@ -19,13 +21,9 @@ use crate::Outgoing;
 /// to.tuple("ok", 1);
 /// to.blob(bytes::Bytes::from_static(b"{}"));
 /// let message = to.into_message();
-/// assert_eq!((message.head.as_slice(), message.blobs.len()), (&b"\x92\xa2ok\x00"[..], 1));
+/// assert_eq!((message.head(), message.blobs().len()), (&b"\x92\xa2ok\x00"[..], 1));
 /// ```
-#[derive(Debug)]
-pub struct Writer {
-    head: ByteBuf,
-    blobs: Vec<Bytes>,
-}
+pub struct Writer(Box<Sent>);
 
 impl Default for Writer {
     fn default() -> Self {
@@ -35,83 +33,109 @@ impl Default for Writer {
 
 impl Writer {
     /// An empty message.
+    #[inline]
     pub fn new() -> Self {
-        /// The head of a request for one record, and of the reply, without growing.
-        const HEAD: usize = 160;
-
-        Self { head: ByteBuf::with_capacity(HEAD), blobs: Vec::new() }
+        Self(Sent::new())
     }
 
     /// The message.
+    #[inline]
     pub fn into_message(self) -> Outgoing {
-        Outgoing { head: self.head.into_vec(), blobs: self.blobs }
+        self.0.into()
     }
 
     /// Writes nil.
     pub fn nil(&mut self) {
-        let Ok(()) = encode::write_nil(&mut self.head);
+        let Ok(()) = encode::write_nil(&mut self.0.head);
     }
 
     /// Writes a boolean.
     pub fn bool(&mut self, value: bool) {
-        let Ok(()) = encode::write_bool(&mut self.head, value);
+        let Ok(()) = encode::write_bool(&mut self.0.head, value);
     }
 
     /// Writes an integer that is not negative.
+    #[inline]
     pub fn uint(&mut self, value: u64) {
-        written(encode::write_uint(&mut self.head, value));
+        match u8::try_from(value) {
+            Ok(small @ 0..=0x7f) => self.0.head.as_mut_vec().push(small),
+            _ => written(encode::write_uint(&mut self.0.head, value)),
+        }
     }
 
     /// Writes an integer.
     pub fn int(&mut self, value: i64) {
-        written(encode::write_sint(&mut self.head, value));
+        written(encode::write_sint(&mut self.0.head, value));
     }
 
     /// Writes text.
+    #[inline]
     pub fn str(&mut self, text: &str) {
-        written(encode::write_str(&mut self.head, text));
+        // Nearly all text is short, and its length a part of its first byte.
+        match u8::try_from(text.len()) {
+            Ok(short @ 0..=31) => {
+                let head = self.0.head.as_mut_vec();
+                head.reserve(1 + text.len());
+                head.push(0xa0 | short);
+                head.extend_from_slice(text.as_bytes());
+            }
+            _ => written(encode::write_str(&mut self.0.head, text)),
+        }
     }
 
     /// Begins an array of `len` values.
+    #[inline]
     pub fn array(&mut self, len: usize) {
-        written(encode::write_array_len(&mut self.head, len as u32));
+        written(encode::write_array_len(&mut self.0.head, len as u32));
     }
 
     /// Begins a map of `len` pairs.
+    #[inline]
     pub fn map(&mut self, len: usize) {
-        written(encode::write_map_len(&mut self.head, len as u32));
+        written(encode::write_map_len(&mut self.0.head, len as u32));
     }
 
     /// Adds a blob and writes its position. The bytes are not copied.
+    #[inline]
     pub fn blob(&mut self, bytes: Bytes) {
-        self.uint(self.blobs.len() as u64);
-        self.blobs.push(bytes);
+        self.uint(self.0.blobs.len() as u64);
+        self.0.blobs.push(bytes);
     }
 
     /// Begins a tuple: an array of its name and `elements` more values.
+    #[inline]
     pub fn tuple(&mut self, name: &str, elements: usize) {
         self.array(1 + elements);
         self.str(name);
     }
 
     /// Writes a pair of a map.
+    #[inline]
     pub fn entry<T: Wire>(&mut self, key: &str, value: &T) {
         self.str(key);
         value.write(self);
     }
 
     /// Writes a pair of a map whose value is text.
+    #[inline]
     pub fn text_entry(&mut self, key: &str, text: &str) {
         self.str(key);
         self.str(text);
     }
 
     /// Writes an array of values.
+    #[inline]
     pub fn list<T: Wire>(&mut self, items: &[T]) {
         self.array(items.len());
         for item in items {
             item.write(self);
         }
+    }
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Writer({} bytes, {} blobs)", self.0.head.as_slice().len(), self.0.blobs.len())
     }
 }
 

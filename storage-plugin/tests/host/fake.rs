@@ -317,7 +317,7 @@ unsafe extern "C" fn call(
         Mode::Ready | Mode::ReadyAndDone if matches!(request, Call::Validate { .. }) => wire::ok(&()),
         Mode::Error(kind) => wire::error(&Error::new(kind, "as the test wants it")),
         Mode::Panicked => wire::panicked("collections", "boom"),
-        Mode::Garbage => Outgoing { head: vec![0x92, 0xc1, 0xff], blobs: Vec::new() },
+        Mode::Garbage => Outgoing::new(vec![0x92, 0xc1, 0xff], []),
         Mode::WrongType => wire::ok(&true),
         _ => script.reply(opens),
     };

@@ -122,7 +122,7 @@ fn an_init_that_fails_says_why() {
         abi::READY
     }
     unsafe extern "C" fn garbage(_: *const Host, reply: *mut Message) -> i32 {
-        let garbage = Outgoing { head: vec![0xc1; 40], blobs: Vec::new() };
+        let garbage = Outgoing::new(vec![0xc1; 40], []);
         // SAFETY: the host passes a writable reply.
         unsafe { reply.write(garbage.into_raw()) };
         abi::READY

@@ -89,13 +89,12 @@ pub(crate) fn check_malformed(host: &Host, store: u64) {
     for head in
         [&b""[..], b"\xc0", b"\x92\xa3get", b"\x92\xa3get\x81\xa4keys\xdd\xff\xff\xff\xff", &[0x91; 4_000]]
     {
-        let Called::Ready(reply) = host.call(store, Outgoing { head: head.to_vec(), blobs: Vec::new() })
-        else {
+        let Called::Ready(reply) = host.call(store, Outgoing::new(head, [])) else {
             panic!("it is no request");
         };
         assert_eq!(fail(reply).kind(), ErrorKind::Internal);
     }
-    let unknown = Outgoing { head: b"\x92\xa4make\x80".to_vec(), blobs: Vec::new() };
+    let unknown = Outgoing::new(b"\x92\xa4make\x80", []);
     assert_eq!(fail(host.call(store, unknown).wait()).kind(), ErrorKind::Unsupported);
 }
 

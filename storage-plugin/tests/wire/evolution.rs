@@ -77,15 +77,15 @@ fn keys_come_in_any_order() {
 #[test]
 fn every_width_is_read() {
     for example in examples::all() {
-        let head = Node::parse(&example.message.head).encode(Width::Longest);
-        assert!(head.len() > example.message.head.len());
+        let head = Node::parse(example.message.head()).encode(Width::Longest);
+        assert!(head.len() > example.message.head().len());
         same(example, head);
     }
 }
 
 #[test]
 fn what_is_optional_may_be_nil_or_missing() {
-    let with = |stats: &str| Outgoing { head: head(&format!(r#"["ok", {stats}]"#)), blobs: Vec::new() };
+    let with = |stats: &str| Outgoing::new(head(&format!(r#"["ok", {stats}]"#)), []);
     let plain = Stats { reads: 1, writes: 2, ..Stats::default() };
     let missing = r#"{"reads": 1, "writes": 2}"#;
     let nil = r#"{"reads": 1, "writes": 2, "records": null, "bytes": null, "details": null}"#;
@@ -100,7 +100,7 @@ fn what_is_optional_may_be_nil_or_missing() {
         r#"["changes", {"limit": 1, "wait_ms": 0, "collection": null, "after": null}]"#,
         r#"["health"]"#,
     ] {
-        let message = Outgoing { head: head(request), blobs: Vec::new() };
+        let message = Outgoing::new(head(request), []);
         wire::call(message.into_incoming()).unwrap_or_else(|error| panic!("{request}: {error}"));
     }
 }
@@ -108,7 +108,7 @@ fn what_is_optional_may_be_nil_or_missing() {
 #[test]
 fn what_capabilities_leave_out_is_the_default() {
     let read = |text: &str| {
-        let message = Outgoing { head: head(&format!(r#"["ok", {text}]"#)), blobs: Vec::new() };
+        let message = Outgoing::new(head(&format!(r#"["ok", {text}]"#)), []);
         wire::reply::<Capabilities>(message.into_incoming()).unwrap()
     };
     assert_eq!(read(r#"{"features": {}}"#), Capabilities::none());
@@ -128,7 +128,7 @@ fn what_capabilities_leave_out_is_the_default() {
 fn errors_of_a_newer_plugin_are_internal() {
     let text =
         r#"["error", {"kind": "haunted", "message": "boo", "retry": "at_midnight", "panicked": null}]"#;
-    let message = Outgoing { head: head(text), blobs: Vec::new() };
+    let message = Outgoing::new(head(text), []);
     let failure = wire::reply::<()>(message.into_incoming()).unwrap_err();
     assert_eq!((failure.error.kind(), failure.error.retry()), (ErrorKind::Internal, Retry::Never));
     assert_eq!((failure.error.message(), failure.panicked), ("boo", false));
@@ -139,7 +139,7 @@ fn errors_of_a_newer_plugin_are_internal() {
 
 #[test]
 fn unknown_operations_are_unsupported() {
-    let message = Outgoing { head: head(r#"["teleport", {"to": [1, {"x": null}]}]"#), blobs: Vec::new() };
+    let message = Outgoing::new(head(r#"["teleport", {"to": [1, {"x": null}]}]"#), []);
     let error = wire::call(message.into_incoming()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(error.message(), "the operation \"teleport\" is not offered by this backend");
@@ -148,7 +148,7 @@ fn unknown_operations_are_unsupported() {
 #[test]
 fn filters_of_a_newer_host_are_unsupported() {
     let text = r#"["count", {"collection": "users", "filter": "{\"name\": {\"$sounds_like\": \"Ada\"}}"}]"#;
-    let error = wire::call(Outgoing { head: head(text), blobs: Vec::new() }.into_incoming()).unwrap_err();
+    let error = wire::call(Outgoing::new(head(text), []).into_incoming()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert!(error.message().contains("$sounds_like"), "{error}");
 }
@@ -165,7 +165,7 @@ fn unchanged(change: fn(&mut Node)) {
     }
 
     for example in examples::all() {
-        let mut node = Node::parse(&example.message.head);
+        let mut node = Node::parse(example.message.head());
         everywhere(&mut node, change);
         same(example, node.encode(Width::Shortest));
     }
@@ -173,10 +173,10 @@ fn unchanged(change: fn(&mut Node)) {
 
 fn same(example: Example, head: Vec<u8>) {
     let Example { name, message, again } = example;
-    let changed = Outgoing { head, blobs: message.blobs.clone() };
+    let changed = Outgoing::new(head, message.blobs().to_vec());
     let read = again(changed.into_incoming()).unwrap_or_else(|error| panic!("{name}: {error}"));
-    assert_eq!(Node::parse(&read.head).to_string(), Node::parse(&message.head).to_string(), "{name}");
-    assert_eq!(read.blobs, message.blobs, "{name}");
+    assert_eq!(Node::parse(read.head()).to_string(), Node::parse(message.head()).to_string(), "{name}");
+    assert_eq!(read.blobs(), message.blobs(), "{name}");
 }
 
 /// A head from JSON text.

@@ -41,7 +41,7 @@ pub(crate) fn requests() -> Vec<Example> {
 pub(crate) fn calls() -> Vec<StoreCall> {
     let scan = Scan { prefix: "a/".to_owned(), after: Some(cursor()), limit: 300, ..Scan::new(users()) };
     vec![
-        StoreCall::Get(vec![ada(), Address::new("users", "bob").unwrap()]),
+        StoreCall::Get([ada(), Address::new("users", "bob").unwrap()].into_iter().collect()),
         StoreCall::Write(batch()),
         StoreCall::Scan(scan.clone()),
         StoreCall::Keys(scan),

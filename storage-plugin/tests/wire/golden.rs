@@ -34,12 +34,12 @@ fn compare(file: &str, examples: Vec<Example>) {
 
 /// The head as text and as bytes, and the blobs.
 fn shown(name: &str, message: &Outgoing) -> String {
-    let mut out = format!("{name}\n{}\n", Node::parse(&message.head));
-    for line in message.head.chunks(32) {
+    let mut out = format!("{name}\n{}\n", Node::parse(message.head()));
+    for line in message.head().chunks(32) {
         let bytes: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
         let _ = writeln!(out, "    {}", bytes.join(" "));
     }
-    for (position, blob) in message.blobs.iter().enumerate() {
+    for (position, blob) in message.blobs().iter().enumerate() {
         let _ = match std::str::from_utf8(blob) {
             Ok(text) if !text.contains(char::is_control) => writeln!(out, "blob {position}: {text}"),
             _ => writeln!(out, "blob {position}, escaped: {}", blob.escape_ascii()),

@@ -15,8 +15,8 @@ use crate::{allocations, examples};
 
 /// The error of a request.
 fn refused(head: Vec<u8>, blobs: &[&'static [u8]]) -> String {
-    let blobs = blobs.iter().map(|blob| Bytes::from_static(blob)).collect();
-    let error = wire::call(Outgoing { head, blobs }.into_incoming()).unwrap_err();
+    let blobs = blobs.iter().map(|blob| Bytes::from_static(blob));
+    let error = wire::call(Outgoing::new(head, blobs).into_incoming()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
     let Some(why) = error.message().strip_prefix("malformed message: ") else { panic!("{error}") };
     why.to_owned()
@@ -65,7 +65,7 @@ fn the_error_says_what_and_where() {
 
 #[test]
 fn heads_that_are_no_messagepack_are_refused() {
-    let whole = examples::requests().remove(0).message.head;
+    let whole = examples::requests().remove(0).message.head().to_vec();
     for len in 0..whole.len() {
         refused(whole[..len].to_vec(), &[]);
     }
@@ -89,7 +89,7 @@ fn nesting_is_limited() {
         Node::Array(vec![Node::text("health"), Node::Map(vec![("x".to_owned(), inner)])])
             .encode(Width::Shortest)
     };
-    let call = |head| wire::call(Outgoing { head, blobs: Vec::new() }.into_incoming());
+    let call = |head| wire::call(Outgoing::new(head, []).into_incoming());
     assert!(call(with(nested(30))).is_ok(), "32 levels in all");
     assert!(refused(with(nested(31)), &[]).contains("deeper than 32 levels"));
     let mut bottomless = with(Node::Nil);
@@ -101,7 +101,7 @@ fn nesting_is_limited() {
 #[test]
 fn replies_are_checked() {
     fn refused<T: wire::Wire>(text: &str, says: &str) {
-        let message = Outgoing { head: head(text), blobs: Vec::new() };
+        let message = Outgoing::new(head(text), []);
         let Err(failure) = wire::reply::<T>(message.into_incoming()) else { panic!("{text} was read") };
         assert!(!failure.panicked);
         assert_eq!(failure.error.kind(), ErrorKind::Internal);
@@ -111,7 +111,7 @@ fn replies_are_checked() {
     refused::<()>(r#"["ok", 1]"#, "expected nil at byte 4, found an integer");
     refused::<()>(r#"["ok"]"#, "too few elements");
     refused::<()>(r#"["error", {"kind": "busy"}]"#, "no key \"message\"");
-    let more = Outgoing { head: [head(r#"["ok", null]"#), vec![0xc0]].concat(), blobs: Vec::new() };
+    let more = Outgoing::new([head(r#"["ok", null]"#), vec![0xc0]].concat(), []);
     assert!(wire::reply::<()>(more.into_incoming()).unwrap_err().error.message().contains("1 bytes follow"));
     refused::<bool>(r#"["ok", 1]"#, "expected a boolean");
     refused::<Capabilities>(r#"["ok", {"features": {"get": false}}]"#, "leave out what is not offered");
@@ -133,14 +133,14 @@ fn an_endless_chain_of_sources_is_cut() {
         ("sources".to_owned(), Node::Array(sources)),
     ];
     let head = Node::Array(vec![Node::text("error"), Node::Map(error)]).encode(Width::Shortest);
-    let failure = wire::reply::<()>(Outgoing { head, blobs: Vec::new() }.into_incoming()).unwrap_err();
+    let failure = wire::reply::<()>(Outgoing::new(head, []).into_incoming()).unwrap_err();
     let error: &dyn std::error::Error = &failure.error;
     assert_eq!(std::iter::successors(error.source(), |source| (*source).source()).count(), 16);
 }
 
 /// Reads a message as everything that there is.
 fn read_as_anything(message: &Outgoing) {
-    let again = || Outgoing { head: message.head.clone(), blobs: message.blobs.clone() }.into_incoming();
+    let again = || Outgoing::new(message.head(), message.blobs().to_vec()).into_incoming();
     let _ = wire::call(again());
     let _ = wire::reply::<()>(again());
     let _ = wire::reply::<bool>(again());
@@ -162,7 +162,7 @@ fn read_as_anything(message: &Outgoing) {
 }
 
 fn within_reason(message: &Outgoing) {
-    let size = message.head.len() + message.blobs.iter().map(Bytes::len).sum::<usize>();
+    let size = message.head().len() + message.blobs().iter().map(Bytes::len).sum::<usize>();
     let allocated = allocations::during(|| read_as_anything(message));
     assert!(allocated <= 100_000 + 20_000 * size, "{allocated} bytes for a message of {size}");
 }
@@ -188,16 +188,16 @@ fn damage() -> impl Strategy<Value = Damage> {
 }
 
 fn damaged(message: &mut Outgoing, damage: &Damage) {
-    let len = message.head.len();
+    let len = message.head().len();
     if len == 0 {
         return;
     }
     match damage {
-        Damage::Set(at, byte) => message.head[at.index(len)] = *byte,
-        Damage::Insert(at, byte) => message.head.insert(at.index(len), *byte),
-        Damage::Remove(at) => drop(message.head.remove(at.index(len))),
-        Damage::Cut(at) => message.head.truncate(at.index(len)),
-        Damage::LoseBlobs => message.blobs.clear(),
+        Damage::Set(at, byte) => message.head_mut()[at.index(len)] = *byte,
+        Damage::Insert(at, byte) => message.head_mut().insert(at.index(len), *byte),
+        Damage::Remove(at) => drop(message.head_mut().remove(at.index(len))),
+        Damage::Cut(at) => message.head_mut().truncate(at.index(len)),
+        Damage::LoseBlobs => *message = Outgoing::new(message.head(), []),
     }
 }
 
@@ -209,7 +209,7 @@ proptest! {
         head in prop::collection::vec(any::<u8>(), 0..200),
         blobs in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..3),
     ) {
-        within_reason(&Outgoing { head, blobs: blobs.into_iter().map(Bytes::from).collect() });
+        within_reason(&Outgoing::new(head, blobs.into_iter().map(Bytes::from)));
     }
 
     #[test]
@@ -227,17 +227,17 @@ proptest! {
 #[test]
 fn claims_are_not_believed() {
     for marker in [0xdd, 0xdf, 0xdb, 0xc6, 0xc9] {
-        let mut message = Outgoing { head: vec![0x92, 0xa2, b'o', b'k', marker], blobs: Vec::new() };
-        message.head.extend([0xff; 4]);
+        let mut message = Outgoing::new(vec![0x92, 0xa2, b'o', b'k', marker], []);
+        message.head_mut().extend([0xff; 4]);
         within_reason(&message);
-        message.head.extend([0x90; 50]);
+        message.head_mut().extend([0x90; 50]);
         within_reason(&message);
     }
     // Bytes enough for so many items, of which the first is none.
     let size = 1 << 20;
-    let mut message = Outgoing { head: vec![0x92, 0xa2, b'o', b'k', 0xdd], blobs: Vec::new() };
-    message.head.extend((size as u32).to_be_bytes());
-    message.head.resize(size + 9, 0xc1);
+    let mut message = Outgoing::new(vec![0x92, 0xa2, b'o', b'k', 0xdd], []);
+    message.head_mut().extend((size as u32).to_be_bytes());
+    message.head_mut().resize(size + 9, 0xc1);
     let message = message.into_incoming();
     let allocated = allocations::during(|| assert!(wire::reply::<Vec<Option<Record>>>(message).is_err()));
     assert!(allocated < size, "{allocated} bytes for nothing");

@@ -34,7 +34,7 @@ fn every_feature_comes_back() {
 
 #[test]
 fn limits_are_named_as_in_json() {
-    let Node::Array(reply) = Node::parse(&wire::ok(&Limits::default()).head) else { panic!("a reply") };
+    let Node::Array(reply) = Node::parse(wire::ok(&Limits::default()).head()) else { panic!("a reply") };
     let Node::Map(pairs) = &reply[1] else { panic!("limits are a map") };
     let Tree::Object(json) = serde_json::to_value(Limits::default()).unwrap() else { panic!("an object") };
     let mut names: Vec<_> = pairs.iter().map(|(name, _)| name).collect();

@@ -287,7 +287,7 @@ fn changes() -> impl Strategy<Value = Changes> {
 pub(crate) fn call() -> impl Strategy<Value = StoreCall> {
     let tasks = [Maintenance::Sweep, Maintenance::Analyse, Maintenance::Compact, Maintenance::Verify];
     prop_oneof![
-        vec(address(), 0..40).prop_map(StoreCall::Get),
+        vec(address(), 0..40).prop_map(|keys| StoreCall::Get(keys.into())),
         batch().prop_map(StoreCall::Write),
         scan().prop_map(StoreCall::Scan),
         scan().prop_map(StoreCall::Keys),

@@ -12,9 +12,13 @@ use storage_core::{Error, ErrorKind, Result};
 use tempfile::TempDir;
 
 use super::guardian;
+use super::user::User;
 
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(30);
+
+/// How long a server that is asked to end when its value is dropped may take.
+const END: Duration = Duration::from_secs(10);
 
 /// A loopback port on which nothing listens, and on the port 10,000 above neither (the bus of a Redis Cluster).
 ///
@@ -32,10 +36,25 @@ pub fn free_port() -> Result<u16> {
     Err(Error::new(ErrorKind::Unavailable, "no free port among 200 tried between 16000 and 22000"))
 }
 
+/// What a process is started with.
+pub(super) struct Launch<'a> {
+    pub(super) program: String,
+    pub(super) arguments: Vec<String>,
+    pub(super) port: u16,
+    /// How to have the program installed.
+    pub(super) install: &'a str,
+    /// As whom it runs, if not as who runs the tests.
+    pub(super) user: Option<User>,
+    /// What ends it when nobody needs it any more: KILL, unless it has to clean up behind itself.
+    pub(super) quit: Signal,
+}
+
 /// A server process with its directory; both go when the value is dropped, or when this process ends however it does.
 pub struct Process {
     program: String,
     arguments: Vec<String>,
+    user: Option<User>,
+    quit: Signal,
     directory: Option<TempDir>,
     path: PathBuf,
     port: u16,
@@ -49,24 +68,20 @@ impl Process {
     /// [`Unavailable`](ErrorKind::Unavailable) if it is not installed (`install` says how to), ends at once, or does
     /// not listen within 30 seconds; the message has the last lines of its output.
     pub fn start(program: &str, arguments: Vec<String>, port: u16, install: &str) -> Result<Self> {
-        let directory = tempfile::Builder::new()
-            .prefix("storage-test-")
-            .tempdir()
-            .map_err(|e| trouble("a directory", &e))?;
+        let launch =
+            Launch { program: program.to_owned(), arguments, port, install, user: None, quit: Signal::KILL };
+        Self::launch(launch, directory(None)?)
+    }
+
+    /// Starts a program in a directory that is made already, and has what it needs in it.
+    pub(super) fn launch(launch: Launch<'_>, directory: TempDir) -> Result<Self> {
+        let Launch { program, arguments, port, install, user, quit } = launch;
         let path = directory.path().to_owned();
-        let process = Self {
-            program: program.to_owned(),
-            arguments,
-            directory: Some(directory),
-            path,
-            port,
-            child: Mutex::new(None),
-        };
+        let (directory, child) = (Some(directory), Mutex::new(None));
+        let process = Self { program, arguments, user, quit, directory, path, port, child };
         process.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                Error::new(ErrorKind::Unavailable, format!("{program} is not installed: {install}"))
-            }
-            _ => trouble(program, &error),
+            io::ErrorKind::NotFound => not_installed(&process.program, install),
+            _ => trouble(&process.program, &error),
         })?;
         process.wait_for_port()?;
         Ok(process)
@@ -122,6 +137,11 @@ impl Process {
 
     /// Leaves process and directory behind: returns the number of the process and the directory, for who ends it later.
     pub fn detach(mut self) -> (Option<u32>, PathBuf) {
+        self.leave()
+    }
+
+    /// As [`detach`](Self::detach), for a server whose value goes at once.
+    pub(super) fn leave(&mut self) -> (Option<u32>, PathBuf) {
         let id = self.child().take().map(|child| child.id());
         if let Some(id) = id {
             guardian::forget(id);
@@ -135,12 +155,15 @@ impl Process {
     fn spawn(&self) -> io::Result<()> {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path.join("output.log"))?;
         let mut command = Command::new(&self.program);
+        if let Some(user) = &self.user {
+            user.run(&mut command);
+        }
         command.args(&self.arguments).current_dir(&self.path).stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
         // A Ctrl-C at the terminal is for the tests; they end their servers.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn()?;
-        guardian::watch(child.id(), &self.path);
+        guardian::watch(child.id(), self.quit, &self.path);
         *self.child() = Some(child);
         Ok(())
     }
@@ -162,6 +185,21 @@ impl Process {
         Ok(())
     }
 
+    /// Asks it to end if it is one that has to be asked, and kills it.
+    fn end(&self, child: &mut Child) {
+        let pid = Pid::from_raw(child.id().cast_signed()).filter(|_| self.quit != Signal::KILL);
+        if let Some(pid) = pid {
+            // It may be frozen.
+            let _ = (kill_process(pid, self.quit), kill_process(pid, Signal::CONT));
+            let asked = Instant::now();
+            while matches!(child.try_wait(), Ok(None)) && asked.elapsed() < END {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
     fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
         self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -170,13 +208,26 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(mut child) = self.child().take() {
-            let _ = child.kill();
-            let _ = child.wait();
+            self.end(&mut child);
             guardian::forget(child.id());
         }
     }
 }
 
-fn trouble(what: &str, error: &io::Error) -> Error {
+/// A new temporary directory, of that user if one is given.
+pub(super) fn directory(user: Option<&User>) -> Result<TempDir> {
+    let made = tempfile::Builder::new().prefix("storage-test-").tempdir();
+    let made = made.map_err(|error| trouble("a directory", &error))?;
+    if let Some(user) = user {
+        user.own(made.path()).map_err(|error| trouble("a directory", &error))?;
+    }
+    Ok(made)
+}
+
+pub(super) fn not_installed(program: &str, install: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("{program} is not installed: {install}"))
+}
+
+pub(super) fn trouble(what: &str, error: &io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, format!("{what}: {error}"))
 }

@@ -2,11 +2,10 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use storage_core::{Error, ErrorKind, Result};
 
-use super::{Certificates, Process, free_port};
+use super::{Certificates, Process, free_port, wait};
 
 const INSTALL: &str = "run `cargo xtask services install redis`, or install Debian's redis-server";
 
@@ -248,15 +247,4 @@ fn redis_cli(arguments: &[&str]) -> Result<String> {
     }
     let told = String::from_utf8_lossy(&output.stderr);
     Err(Error::new(ErrorKind::Unavailable, format!("redis-cli: {}{}", text.trim(), told.trim())))
-}
-
-fn wait(trouble: &str, until: impl Fn() -> bool) -> Result<()> {
-    let started = Instant::now();
-    while !until() {
-        if started.elapsed() > Duration::from_secs(60) {
-            return Err(Error::new(ErrorKind::Unavailable, trouble));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }

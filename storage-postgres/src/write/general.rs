@@ -1,0 +1,336 @@
+//! The general way: a transaction that locks, reads, decides by the reference semantics and writes.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::Row as _;
+use storage_core::apply::{Next, apply};
+use storage_core::{
+    Address, Change, Error, ErrorKind, Json, Precondition, Record, Result, Retry, Timestamp, Value, Written,
+};
+
+use super::results::{Results, is_of_data};
+use super::rows::{Rows, check};
+use super::{Item, by_record};
+use crate::client::{Client, Transaction};
+use crate::convert::{RECORD_WIDTH, Time, damaged, record, stored_json, version, version_number};
+use crate::error::code;
+use crate::sql::Sql;
+
+/// How often a transaction is begun that others get in the way of.
+const ATTEMPTS: u32 = 6;
+
+/// A record while its mutations are applied.
+#[derive(Default)]
+struct State<'m> {
+    /// Whether there is a row, be it of what has expired or of a place that was claimed.
+    row: bool,
+    current: Option<Record>,
+    list_id: i64,
+    /// Items that are to be added, with their positions.
+    added: Vec<(i64, &'m Json)>,
+    changed: bool,
+}
+
+type States<'m> = HashMap<&'m Address, State<'m>>;
+
+/// How the mutations of a transaction hang together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// One that fails has its error, the others are done.
+    Independent,
+    /// One that fails undoes all.
+    Atomic,
+    /// As `Atomic`, each written at once: so it shows which of them the database does not take.
+    Singly,
+}
+
+impl Client {
+    /// Mutations that stand alone, in as few transactions as it takes.
+    pub(super) async fn write_generally<'m>(
+        &self,
+        group: &[Item<'m>],
+        now: Timestamp,
+        results: &mut Results<'m>,
+    ) -> Result<()> {
+        let records = by_record(group);
+        let mut parts: Vec<&[(&Address, Vec<Item<'m>>)]> = vec![&records];
+        let mut swept = false;
+        while let Some(part) = parts.pop() {
+            let items: Vec<Item<'m>> = part.iter().flat_map(|(_, items)| items).copied().collect();
+            let error = match self.attempt(&items, now, Mode::Independent).await {
+                Ok(written) => {
+                    items
+                        .iter()
+                        .zip(written)
+                        .for_each(|((position, _), result)| results.set(*position, result));
+                    continue;
+                }
+                Err(error) if is_of_data(&error) => error,
+                Err(error) => return Err(error),
+            };
+            if code(&error) == Some("23505")
+                && !std::mem::replace(&mut swept, true)
+                && self.sweep_some(now).await? > 0
+            {
+                parts.push(part);
+                continue;
+            }
+            match part {
+                [(_, of_one)] => self.one_by_one(of_one, &error, now, results).await?,
+                _ => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The mutations of one record, each in a transaction of its own, as the database does not take one of them.
+    async fn one_by_one<'m>(
+        &self,
+        items: &[Item<'m>],
+        error: &Error,
+        now: Timestamp,
+        results: &mut Results<'m>,
+    ) -> Result<()> {
+        if let [(position, _)] = items {
+            results.set(*position, Err(error.clone()));
+            return Ok(());
+        }
+        for item in items {
+            match self.attempt(std::slice::from_ref(item), now, Mode::Independent).await {
+                Ok(mut written) => {
+                    if let Some(result) = written.pop() {
+                        results.set(item.0, result);
+                    }
+                }
+                Err(error) if is_of_data(&error) => results.set(item.0, Err(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// All mutations or none.
+    pub(super) async fn transact(&self, items: &[Item<'_>], now: Timestamp) -> Result<Vec<Result<Written>>> {
+        let mut done = self.attempt(items, now, Mode::Atomic).await;
+        let of_data = |done: &Result<_>| done.as_ref().err().filter(|error| is_of_data(error)).cloned();
+        if let Some(error) = of_data(&done)
+            && error.failed_mutation().is_none()
+        {
+            if code(&error) == Some("23505") {
+                self.sweep_some(now).await?;
+            }
+            // Once more, to learn which of them it is.
+            done = self.attempt(items, now, Mode::Singly).await;
+        }
+        done
+    }
+
+    /// One transaction, again while others get in its way. An error says that nothing was done, unless it says otherwise.
+    async fn attempt(&self, items: &[Item<'_>], now: Timestamp, mode: Mode) -> Result<Vec<Result<Written>>> {
+        for attempt in 1.. {
+            match self.try_once(items, now, mode).await {
+                Err(error)
+                    if attempt < ATTEMPTS
+                        && error.kind() == ErrorKind::Conflict
+                        && error.retry() == Retry::Safe =>
+                {
+                    let most = 1_u64 << attempt.min(6);
+                    tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=most))).await;
+                }
+                done => return done,
+            }
+        }
+        Err(Error::new(ErrorKind::Conflict, "others are in the way again and again"))
+    }
+
+    async fn try_once(&self, items: &[Item<'_>], now: Timestamp, mode: Mode) -> Result<Vec<Result<Written>>> {
+        let mut transaction = self.begin().await?;
+        match self.run(&mut transaction, items, now, mode).await {
+            Ok((results, true)) => transaction.commit().await.map(|()| results),
+            Ok((results, false)) => {
+                transaction.rollback().await;
+                Ok(results)
+            }
+            Err(error) => {
+                transaction.rollback().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Applies mutations; returns the results, and whether anything changed.
+    async fn run(
+        &self,
+        transaction: &mut Transaction<'_>,
+        items: &[Item<'_>],
+        now: Timestamp,
+        mode: Mode,
+    ) -> Result<(Vec<Result<Written>>, bool)> {
+        let mut states = self.load(transaction, items).await?;
+        let mut results = Vec::with_capacity(items.len());
+        let mut changed = false;
+        let at =
+            |error: Error, position: usize| if items.len() > 1 { error.mutation(position) } else { error };
+        for (position, mutation) in items {
+            let state = states.entry(&mutation.address).or_default();
+            let number = self.versions.next();
+            let result = state.apply(mutation, now, number);
+            changed |= state.changed;
+            match (mode, result) {
+                (Mode::Independent, result) | (_, result @ Ok(_)) => results.push(result),
+                (_, Err(error)) => {
+                    // One before it may be what the database does not take: that would be the error then.
+                    if changed {
+                        self.store_rows(transaction, &mut states).await?;
+                    }
+                    return Err(at(error, *position));
+                }
+            }
+            if mode == Mode::Singly {
+                self.store_rows(transaction, &mut states).await.map_err(|error| at(error, *position))?;
+            }
+        }
+        if changed {
+            // What records that go held in unique indexes is free for those that come.
+            self.remove_rows(transaction, &states).await?;
+            self.store_rows(transaction, &mut states).await?;
+        }
+        Ok((results, changed))
+    }
+
+    /// Locks the records in order, and reads them. Where one may be made, its place is locked too.
+    async fn load<'m>(&self, transaction: &mut Transaction<'_>, items: &[Item<'m>]) -> Result<States<'m>> {
+        let records = by_record(items);
+        let places = |statement| {
+            let mut sql = Sql::prepared(statement);
+            sql.value(records.iter().map(|(address, _)| address.collection.as_str()).collect::<Vec<_>>());
+            sql.value(records.iter().map(|(address, _)| address.key.as_str()).collect::<Vec<_>>());
+            sql
+        };
+        let may_make = items.iter().any(|(_, mutation)| {
+            matches!(mutation.change, Change::Put { .. } | Change::Increment { .. } | Change::Append { .. })
+                && !matches!(mutation.precondition, Some(Precondition::Present | Precondition::Version(_)))
+                || mutation.precondition == Some(Precondition::Absent)
+        });
+        let rows = if may_make {
+            transaction.execute(places(&self.statements.claim)).await?;
+            transaction.rows(places(&self.statements.claimed)).await?
+        } else {
+            transaction.rows(places(&self.statements.lock)).await?
+        };
+        let addresses: HashMap<(&str, &str), &'m Address> = records
+            .iter()
+            .map(|(address, _)| ((address.collection.as_str(), address.key.as_str()), *address))
+            .collect();
+        let mut states = HashMap::with_capacity(records.len());
+        for row in &rows {
+            let names =
+                (row.try_get_unchecked(0).map_err(damaged)?, row.try_get_unchecked(1).map_err(damaged)?);
+            let Some(address) = addresses.get(&names) else { continue };
+            let list_id: Option<i64> = row.try_get_unchecked(RECORD_WIDTH).map_err(damaged)?;
+            let record = record(row)?;
+            let claimed =
+                record.version == version(0) && record.expires_at == Some(Timestamp::from_millis(i64::MIN));
+            let state = State {
+                row: true,
+                current: Some(record).filter(|_| !claimed),
+                list_id: list_id.unwrap_or(0),
+                ..State::default()
+            };
+            states.insert(*address, state);
+        }
+        Ok(states)
+    }
+
+    /// Writes the records that changed, and the items that were added.
+    async fn store_rows(&self, transaction: &mut Transaction<'_>, states: &mut States<'_>) -> Result<()> {
+        let mut rows = Rows::default();
+        let (mut created, mut updated) = (Vec::new(), Vec::new());
+        let (mut lists, mut positions, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        for state in states.values().filter(|state| state.changed) {
+            let Some(record) = &state.current else { continue };
+            let number = version_number(&record.version).unwrap_or_default();
+            rows.push(&record.address, &record.value, number, record.expires_at, state.list_id);
+            created.push(Time(record.created_at));
+            updated.push(Time(record.updated_at));
+            for (position, item) in &state.added {
+                lists.push(state.list_id);
+                positions.push(*position);
+                texts.push(stored_json(item));
+            }
+        }
+        if !rows.is_empty() {
+            let mut sql = Sql::prepared(&self.statements.store);
+            rows.bind(&mut sql);
+            sql.value(created);
+            sql.value(updated);
+            transaction.execute(sql).await?;
+        }
+        if !texts.is_empty() {
+            let mut sql = Sql::prepared(&self.statements.add_items);
+            sql.value(lists);
+            sql.value(positions);
+            sql.value(texts.iter().map(|text| &**text).collect::<Vec<_>>());
+            transaction.execute(sql).await?;
+        }
+        for state in states.values_mut().filter(|state| state.current.is_some()) {
+            state.changed = false;
+            state.added.clear();
+        }
+        Ok(())
+    }
+
+    /// Removes the rows of records that are gone, and of places that were claimed in vain.
+    async fn remove_rows(&self, transaction: &mut Transaction<'_>, states: &States<'_>) -> Result<()> {
+        let gone = || states.iter().filter(|(_, state)| state.row && state.current.is_none());
+        if gone().next().is_none() {
+            return Ok(());
+        }
+        let mut sql = Sql::prepared(&self.statements.remove);
+        sql.value(gone().map(|(address, _)| address.collection.as_str()).collect::<Vec<_>>());
+        sql.value(gone().map(|(address, _)| address.key.as_str()).collect::<Vec<_>>());
+        transaction.execute(sql).await.map(drop)
+    }
+}
+
+impl<'m> State<'m> {
+    fn apply(
+        &mut self,
+        mutation: &'m storage_core::Mutation,
+        now: Timestamp,
+        number: i64,
+    ) -> Result<Written> {
+        if let Change::Put { value, .. } = &mutation.change {
+            check(value)?;
+        }
+        let outcome = apply(mutation, self.current.as_ref(), now, version(number))?;
+        match outcome.next {
+            Next::Keep => {}
+            Next::Remove => {
+                self.current = None;
+                self.added.clear();
+                self.changed = true;
+            }
+            Next::Store { record, drops_items } => {
+                if drops_items {
+                    self.added.clear();
+                    self.list_id = number;
+                }
+                if let (Change::Append { items, .. }, Value::List { length }) =
+                    (&mutation.change, &record.value)
+                {
+                    let first = length.saturating_sub(items.len() as u64);
+                    let positions = (first..).map(|position| i64::try_from(position).unwrap_or(i64::MAX));
+                    self.added.extend(positions.zip(items));
+                }
+                self.current = Some(record);
+                self.changed = true;
+            }
+        }
+        Ok(outcome.written)
+    }
+}

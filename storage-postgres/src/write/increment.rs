@@ -1,0 +1,123 @@
+//! Increments without preconditions.
+
+use std::collections::{BTreeMap, HashMap};
+
+use smol_str::SmolStr;
+use sqlx::Row as _;
+use storage_core::{Address, Change, Effect, Result, Timestamp, Written};
+
+use super::results::{Results, is_of_data};
+use super::{Item, SMALL, by_record};
+use crate::client::Client;
+use crate::convert::{Time, counters, counters_text, damaged, version};
+use crate::sql::Sql;
+
+/// The increments of one record, added up.
+struct Sum<'m> {
+    address: &'m Address,
+    items: Vec<(Item<'m>, i64)>,
+    totals: BTreeMap<SmolStr, i64>,
+    expires_at: Option<Timestamp>,
+}
+
+impl Client {
+    /// Adds to counters by one statement, one row for each record however many increments it has.
+    pub(super) async fn increment<'m>(
+        &self,
+        group: &[Item<'m>],
+        now: Timestamp,
+        results: &mut Results<'m>,
+    ) -> Result<()> {
+        let mut sums = Vec::new();
+        for (address, items) in by_record(group) {
+            match self.sum(address, &items) {
+                Some(sum) => sums.push(sum),
+                None => results.leave(&items),
+            }
+        }
+        if sums.is_empty() {
+            return Ok(());
+        }
+        let mut sql = Sql::prepared(&self.statements.increment);
+        sql.value(Time(now));
+        sql.value(sums.iter().map(|sum| sum.address.collection.as_str()).collect::<Vec<_>>());
+        sql.value(sums.iter().map(|sum| sum.address.key.as_str()).collect::<Vec<_>>());
+        sql.value(
+            sums.iter().filter_map(|sum| sum.items.last().map(|(_, number)| *number)).collect::<Vec<i64>>(),
+        );
+        sql.value(sums.iter().map(|sum| sum.expires_at.map(Time)).collect::<Vec<Option<Time>>>());
+        sql.value(sums.iter().map(|sum| counters_text(&sum.totals)).collect::<Vec<String>>());
+        let rows = match self.rows(sql).await {
+            Ok(rows) => rows,
+            Err(error) if is_of_data(&error) => {
+                sums.iter().for_each(|sum| sum.leave(results));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let mut done: HashMap<(&str, &str), &str> = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let names =
+                (row.try_get_unchecked(0).map_err(damaged)?, row.try_get_unchecked(1).map_err(damaged)?);
+            done.insert(names, row.try_get_unchecked(2).map_err(damaged)?);
+        }
+        for sum in sums {
+            match done.get(&(sum.address.collection.as_str(), sum.address.key.as_str())) {
+                Some(text) => sum.done(&counters(text)?, results),
+                // Another kind, expired, or near the end of the range.
+                None => sum.leave(results),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds up the increments of a record; `None` if that leaves the range in which order does not matter.
+    fn sum<'m>(&self, address: &'m Address, items: &[Item<'m>]) -> Option<Sum<'m>> {
+        let mut sum = Sum {
+            address,
+            items: Vec::with_capacity(items.len()),
+            totals: BTreeMap::new(),
+            expires_at: None,
+        };
+        for (at, item) in items.iter().enumerate() {
+            let Change::Increment { fields, expires_at } = &item.1.change else { return None };
+            if at == 0 {
+                // Only the increment that makes the record gives it its expiry.
+                sum.expires_at = *expires_at;
+            }
+            for (name, delta) in fields {
+                let total = sum.totals.entry(name.clone()).or_insert(0);
+                *total = total.checked_add(*delta).filter(|total| (-SMALL..=SMALL).contains(total))?;
+            }
+            sum.items.push((*item, self.versions.next()));
+        }
+        Some(sum)
+    }
+}
+
+impl<'m> Sum<'m> {
+    fn leave(&self, results: &mut Results<'m>) {
+        let items: Vec<Item<'m>> = self.items.iter().map(|(item, _)| *item).collect();
+        results.leave(&items);
+    }
+
+    /// Tells each increment the values after it, given those after the last.
+    fn done(&self, after: &BTreeMap<SmolStr, i64>, results: &mut Results<'m>) {
+        let mut running: BTreeMap<&SmolStr, i64> = self
+            .totals
+            .iter()
+            .map(|(name, total)| (name, after.get(name).copied().unwrap_or(0).wrapping_sub(*total)))
+            .collect();
+        for ((position, mutation), number) in &self.items {
+            let Change::Increment { fields, .. } = &mutation.change else { continue };
+            let mut values = BTreeMap::new();
+            for (name, delta) in fields {
+                let value = running.entry(name).or_insert(0);
+                *value = value.wrapping_add(*delta);
+                values.insert(name.clone(), *value);
+            }
+            let effect = Effect::Counters(values);
+            results.set(*position, Ok(Written { version: Some(version(*number)), effect }));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! PostgreSQL stores on servers that the tests start.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use storage_core::{Backend, Error, ErrorKind, Result, TypeDescriptor as _};
+use storage_postgres::POSTGRES;
+use storage_testkit::servers::{
+    Certificates, PgBouncer, PostgresServer, PostgresSettings, PostgresTls, free_port,
+};
+use storage_testkit::{Fixture, Harness, ServerControl};
+
+pub(crate) const PASSWORD: &str = "correct-horse-battery";
+
+pub(crate) async fn open(url: &str) -> Result<Arc<dyn Backend>> {
+    POSTGRES.open(POSTGRES.config_from_url(url)?).await
+}
+
+/// A URL with one more parameter, its value escaped.
+pub(crate) fn with(url: &str, name: &str, value: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let value = percent_encoding::utf8_percent_encode(value, percent_encoding::NON_ALPHANUMERIC);
+    format!("{url}{separator}{name}={value}")
+}
+
+/// A schema that no other fixture has.
+pub(crate) fn schema() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("test{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The server that a variable names, if it is set, or else one of our own; and whether it was there before.
+fn given(variable: &str, own: impl FnOnce() -> String) -> (String, bool) {
+    match std::env::var(variable) {
+        Ok(url) if !url.is_empty() => (url, true),
+        _ => (own(), false),
+    }
+}
+
+/// The server that tests of one binary share, each with a schema of its own.
+pub(crate) static SERVER: LazyLock<PostgresServer> =
+    LazyLock::new(|| PostgresServer::start(&PostgresSettings::default()).expect("a server"));
+
+/// Stores on one server that all tests of the binary share, each in its own schema.
+pub(crate) struct Standalone;
+
+/// The server that `STORAGE_TEST_POSTGRES_URL` names, or [`SERVER`].
+pub(crate) fn shared_url() -> String {
+    given("STORAGE_TEST_POSTGRES_URL", || SERVER.url()).0
+}
+
+#[async_trait]
+impl Harness for Standalone {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let server = given("STORAGE_TEST_POSTGRES_URL", || SERVER.url());
+        let bad = format!("postgres://storage@127.0.0.1:{}/storage", free_port()?);
+        Ok(Box::new(Shared::new(server, bad)))
+    }
+}
+
+/// As [`Standalone`], with TLS and a password.
+pub(crate) struct Tls;
+
+static TLS: LazyLock<(PostgresServer, Arc<Certificates>)> = LazyLock::new(|| {
+    let certificates = Arc::new(Certificates::generate().expect("certificates"));
+    let tls = PostgresTls { certificates: certificates.clone(), verify_clients: false };
+    let settings = PostgresSettings {
+        password: Some(PASSWORD.to_owned()),
+        tls: Some(tls),
+        ..PostgresSettings::default()
+    };
+    (PostgresServer::start(&settings).expect("a server with TLS"), certificates)
+});
+
+#[async_trait]
+impl Harness for Tls {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let server = given("STORAGE_TEST_POSTGRES_TLS_URL", || {
+            let (server, certificates) = &*TLS;
+            with(
+                &with(&server.url(), "tls", "verify-full"),
+                "ca_file",
+                &certificates.authority().to_string_lossy(),
+            )
+        });
+        let bad = format!("postgres://storage:{PASSWORD}@127.0.0.1:{}/storage", free_port()?);
+        Ok(Box::new(Shared::new(server, bad)))
+    }
+}
+
+/// As [`Standalone`], behind a pooler that gives each transaction another connection.
+pub(crate) struct Pooled;
+
+static POOLED: LazyLock<(PostgresServer, PgBouncer)> = LazyLock::new(|| {
+    let settings = PostgresSettings { password: Some(PASSWORD.to_owned()), ..PostgresSettings::default() };
+    let server = PostgresServer::start(&settings).expect("a server");
+    let pooler = PgBouncer::start(&server).expect("a pooler");
+    (server, pooler)
+});
+
+#[async_trait]
+impl Harness for Pooled {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let server =
+            given("STORAGE_TEST_PGBOUNCER_URL", || format!("{}?prepared_statements=false", POOLED.1.url()));
+        let bad = format!("postgres://storage:{PASSWORD}@127.0.0.1:{}/storage", free_port()?);
+        Ok(Box::new(Shared::new(server, bad)))
+    }
+}
+
+/// A server of its own for each store, to be stopped and frozen.
+pub(crate) struct ServerOfItsOwn;
+
+#[async_trait]
+impl Harness for ServerOfItsOwn {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let settings =
+            PostgresSettings { password: Some(PASSWORD.to_owned()), ..PostgresSettings::default() };
+        Ok(Box::new(Alone { server: PostgresServer::start(&settings)? }))
+    }
+}
+
+struct Alone {
+    server: PostgresServer,
+}
+
+impl Alone {
+    fn url(&self, password: &str) -> String {
+        let address = self.server.address();
+        format!(
+            "postgres://storage:{password}@{address}/storage?timeout=2s&connect_timeout=2s&acquire_timeout=2s"
+        )
+    }
+}
+
+#[async_trait]
+impl Fixture for Alone {
+    async fn open(&self) -> Result<Arc<dyn Backend>> {
+        open(&self.url(PASSWORD)).await
+    }
+
+    fn persistent(&self) -> bool {
+        true
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        vec![PASSWORD.to_owned()]
+    }
+
+    async fn open_bad_endpoint(&self) -> Result<Arc<dyn Backend>> {
+        open(&format!("postgres://storage:{PASSWORD}@127.0.0.1:{}/storage", free_port()?)).await
+    }
+
+    fn server(&self) -> Option<&dyn ServerControl> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl ServerControl for Alone {
+    async fn open_wrong_password(&self) -> Result<Arc<dyn Backend>> {
+        open(&self.url("wrong")).await
+    }
+
+    async fn stop(&self) -> Result<()> {
+        self.server.stop()
+    }
+
+    async fn start(&self) -> Result<()> {
+        self.server.restart()
+    }
+
+    async fn pause(&self) -> Result<()> {
+        self.server.freeze()
+    }
+
+    async fn resume(&self) -> Result<()> {
+        self.server.thaw()
+    }
+
+    async fn cut_connections(&self) -> Result<()> {
+        self.server.terminate().map(drop)
+    }
+}
+
+/// A store on a server that other tests use too.
+struct Shared {
+    /// Without the schema.
+    server: String,
+    schema: String,
+    bad: String,
+    password: Option<String>,
+    remains: bool,
+}
+
+impl Shared {
+    fn new((server, remains): (String, bool), bad: String) -> Self {
+        let user = server.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(user, _)| user);
+        let password = user.and_then(|user| user.split_once(':')).map(|(_, password)| password.to_owned());
+        Self { server, schema: schema(), bad, password, remains }
+    }
+}
+
+#[async_trait]
+impl Fixture for Shared {
+    async fn open(&self) -> Result<Arc<dyn Backend>> {
+        open(&with(&self.server, "schema", &self.schema)).await
+    }
+
+    fn persistent(&self) -> bool {
+        true
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        self.password.iter().cloned().collect()
+    }
+
+    async fn open_bad_endpoint(&self) -> Result<Arc<dyn Backend>> {
+        open(&self.bad).await
+    }
+
+    async fn discard(&self) -> Result<()> {
+        use sqlx::{Connection as _, Executor as _};
+        if !self.remains {
+            return Ok(());
+        }
+        let trouble = |error: sqlx::Error| Error::new(ErrorKind::Unavailable, error.to_string());
+        let url = self.server.split('?').next().unwrap_or_default();
+        // A pooler takes no settings of a session.
+        let options = url.parse::<sqlx::postgres::PgConnectOptions>().map_err(trouble)?;
+        let options = options.extra_float_digits(None);
+        let mut connection = sqlx::PgConnection::connect_with(&options).await.map_err(trouble)?;
+        let drop = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema);
+        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(drop))).await.map_err(trouble)?;
+        connection.close().await.map_err(trouble)
+    }
+}

@@ -1,0 +1,232 @@
+//! The pool: bounded waits, sizes that change while it is in use, connections that come and go.
+#![allow(clippy::unwrap_used, reason = "a panic is the failing test's message, also in helpers")]
+
+mod harness;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use storage_core::{Address, Backend as _, Batch, ErrorKind, Json, Mutation, Retry};
+use storage_postgres::{PoolSettings, PostgresBackend, PostgresConfig};
+
+use harness::{SERVER, schema, with};
+
+/// A store whose connections the server lists under the returned name.
+async fn store(parameters: &[(&str, &str)]) -> (Arc<PostgresBackend>, String) {
+    let name = schema();
+    let mut url = with(&with(&SERVER.url(), "schema", &name), "application_name", &name);
+    for (key, value) in parameters {
+        url = with(&url, key, value);
+    }
+    let backend = PostgresBackend::open(PostgresConfig::from_url(&url).unwrap()).await.unwrap();
+    (Arc::new(backend), name)
+}
+
+fn at(key: &str) -> Address {
+    Address::new("users", key).unwrap()
+}
+
+async fn put(backend: &PostgresBackend, key: &str) -> storage_core::Result<()> {
+    let put = Mutation::put(at(key), Json::parse("1").unwrap());
+    backend.write(&Batch::independent(vec![put])).await?.remove(0).map(drop)
+}
+
+/// How many connections the server has of a store.
+fn connections(name: &str) -> usize {
+    let sql = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}'");
+    SERVER.psql(&sql).unwrap().parse().unwrap()
+}
+
+async fn wait_for(what: &str, holds: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(10), "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Locks all records of a store for two seconds.
+async fn lock(name: &str) -> std::thread::JoinHandle<()> {
+    let sql = format!("BEGIN; LOCK TABLE {name}.records IN EXCLUSIVE MODE; SELECT pg_sleep(2); COMMIT;");
+    let held = format!(
+        "SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation = '{name}.records'::regclass"
+    );
+    let thread = std::thread::spawn(move || SERVER.psql(&sql).map(drop).unwrap());
+    wait_for("the lock is not taken", || SERVER.psql(&held).unwrap() == "1").await;
+    thread
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_finds_no_connection_is_busy_in_time() {
+    let (backend, name) = store(&[("pool_max", "1"), ("acquire_timeout", "200ms")]).await;
+    put(&backend, "ada").await.unwrap();
+    let locked = lock(&name).await;
+    let waiting = tokio::spawn({
+        let backend = backend.clone();
+        async move { put(&backend, "ada").await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let started = Instant::now();
+    let error = backend.get(&[at("ada")]).await.unwrap_err();
+    let took = started.elapsed();
+    assert_eq!((error.kind(), error.retry()), (ErrorKind::Busy, Retry::Safe), "{error:?}");
+    assert!(error.message().contains("pool_max"), "{error}");
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(1_500), "{took:?}");
+    assert_eq!(backend.pool_stats().timeouts, 1);
+    waiting.await.unwrap().unwrap();
+    locked.join().unwrap();
+    backend.get(&[at("ada")]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pool_changes_under_load_and_no_call_fails() {
+    let (backend, name) = store(&[("pool_max", "2")]).await;
+    put(&backend, "ada").await.unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = (0..16)
+        .map(|_| {
+            let (backend, stop) = (backend.clone(), stop.clone());
+            tokio::spawn(async move {
+                let mut calls = 0_u32;
+                while !stop.load(Ordering::Relaxed) {
+                    backend.get(&[at("ada")]).await.unwrap();
+                    calls += 1;
+                }
+                calls
+            })
+        })
+        .collect();
+    let settings = PoolSettings { min: 0, ..PostgresConfig::from_url("postgres://h").unwrap().pool() };
+    for max in [8, 1, 12, 3, 5, 2] {
+        backend.reconfigure_pool(PoolSettings { max, ..settings }).unwrap();
+        let full = || backend.pool_stats().open == max && connections(&name) == max as usize;
+        wait_for(&format!("the pool does not become one of {max}"), full).await;
+        assert_eq!(backend.pool_stats().max, max);
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in tasks {
+        assert!(task.await.unwrap() > 0);
+    }
+    for wrong in [PoolSettings { max: 0, ..settings }, PoolSettings { min: 3, max: 2, ..settings }] {
+        assert_eq!(backend.reconfigure_pool(wrong).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    assert_eq!(backend.pool_stats().max, 2, "what is wrong changes nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn idle_connections_go_and_the_least_number_stays() {
+    let (backend, name) = store(&[("pool_min", "2"), ("pool_max", "6"), ("idle_timeout", "300ms")]).await;
+    wait_for("the least number is not made", || connections(&name) == 2).await;
+    let locked = lock(&name).await;
+    let puts = (0..5).map(|key| {
+        let backend = backend.clone();
+        tokio::spawn(async move { put(&backend, &key.to_string()).await })
+    });
+    let puts: Vec<_> = puts.collect();
+    wait_for("the calls do not use connections of their own", || connections(&name) == 5).await;
+    locked.join().unwrap();
+    for put in puts {
+        put.await.unwrap().unwrap();
+    }
+    wait_for("idle connections stay", || connections(&name) == 2).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!((connections(&name), backend.pool_stats().idle), (2, 2));
+    SERVER
+        .psql(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'"
+        ))
+        .unwrap();
+    // The first call learns of it; those after it find new connections.
+    let _ = backend.get(&[at("ada")]).await;
+    backend.get(&[at("ada")]).await.unwrap();
+    wait_for("what was lost is not made up for", || connections(&name) == 2).await;
+}
+
+#[tokio::test]
+async fn connections_are_replaced_when_they_are_old() {
+    let (backend, name) = store(&[("pool_max", "1"), ("max_lifetime", "300ms")]).await;
+    let pid = || {
+        SERVER.psql(&format!("SELECT pid FROM pg_stat_activity WHERE application_name = '{name}'")).unwrap()
+    };
+    backend.get(&[at("ada")]).await.unwrap();
+    let first = pid();
+    assert!(!first.is_empty());
+    wait_for("an old connection stays", || pid() != first).await;
+    backend.get(&[at("ada")]).await.unwrap();
+    assert!(backend.pool_stats().connects >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dropped_call_costs_its_connection_and_no_place() {
+    let (backend, name) = store(&[("pool_max", "2"), ("acquire_timeout", "1s")]).await;
+    put(&backend, "ada").await.unwrap();
+    let locked = lock(&name).await;
+    for _ in 0..6 {
+        let dropped = tokio::time::timeout(Duration::from_millis(50), put(&backend, "ada")).await;
+        assert!(dropped.is_err(), "the put did not wait");
+    }
+    for _ in 0..4 {
+        backend.get(&[at("ada")]).await.unwrap();
+    }
+    assert!(backend.pool_stats().open <= 2, "{:?}", backend.pool_stats());
+    locked.join().unwrap();
+    put(&backend, "ada").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closing_waits_for_calls_and_leaves_no_connection() {
+    let (backend, name) = store(&[("pool_max", "3")]).await;
+    put(&backend, "ada").await.unwrap();
+    let locked = lock(&name).await;
+    let under_way = tokio::spawn({
+        let backend = backend.clone();
+        async move { put(&backend, "bob").await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    backend.close().await.unwrap();
+    let moment = Duration::from_millis(200);
+    let done = tokio::time::timeout(moment, under_way).await.expect("close waits for the call under way");
+    done.unwrap().unwrap();
+    locked.join().unwrap();
+    assert_eq!(backend.get(&[at("ada")]).await.unwrap_err().kind(), ErrorKind::Closed);
+    wait_for("connections stay", || connections(&name) == 0).await;
+    backend.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_the_server_costs_no_connection() {
+    let (backend, name) = store(&[("pool_max", "2")]).await;
+    put(&backend, "ada").await.unwrap();
+    let made = backend.pool_stats().connects;
+    SERVER.psql(&format!("ALTER TABLE {name}.records RENAME TO away")).unwrap();
+    for _ in 0..5 {
+        assert_eq!(backend.get(&[at("ada")]).await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(put(&backend, "ada").await.unwrap_err().kind(), ErrorKind::NotFound);
+        let put = |key| Mutation::put(at(key), Json::parse("1").unwrap());
+        let atomic = Batch::atomic(vec![put("a"), Mutation::delete(at("b")), put("c")]);
+        assert_eq!(backend.write(&atomic).await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    SERVER.psql(&format!("ALTER TABLE {name}.away RENAME TO records")).unwrap();
+    backend.get(&[at("ada")]).await.unwrap();
+    assert_eq!(backend.pool_stats().connects, made);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_answer_is_waited_for_once() {
+    let server = storage_testkit::servers::PostgresServer::start(&Default::default()).unwrap();
+    let url = with(&with(&server.url(), "timeout", "1s"), "pool_min", "6");
+    let backend = PostgresBackend::open(PostgresConfig::from_url(&url).unwrap()).await.unwrap();
+    let backend = Arc::new(backend);
+    wait_for("the connections are not made", || backend.pool_stats().idle == 6).await;
+    let made = backend.pool_stats().connects;
+    let started = Instant::now();
+    server.freeze().unwrap();
+    let error = backend.get(&[at("ada")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(3));
+    server.thaw().unwrap();
+    backend.get(&[at("ada")]).await.unwrap();
+    // The others that were open are taken to be no better: they are not tried one after the other, but replaced.
+    wait_for("the others are kept", || backend.pool_stats().connects >= made + 6).await;
+}

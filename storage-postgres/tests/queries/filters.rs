@@ -1,0 +1,317 @@
+//! Filters, orders and pages.
+
+use proptest::test_runner::TestRunner;
+use serde_json::json;
+use storage_core::query::Selection;
+use storage_core::{Address, Count, Filter, IndexSpec, Json, Page, Query, Record, Timestamp, Value, Version};
+use storage_testkit::helpers::{keys_of, numbered, ok};
+
+use crate::{Own, arbitrary, generate, name, rounds};
+
+const DOCUMENTS: usize = 100;
+
+fn documents(runner: &mut TestRunner) -> Vec<(String, Json)> {
+    let documents = generate(runner, &arbitrary::document(), DOCUMENTS);
+    // The order of keys is another than that of making them.
+    documents.into_iter().enumerate().map(|(i, json)| (numbered(i * 37 % DOCUMENTS), json)).collect()
+}
+
+/// Thousands of random filters over random documents find what the reference says, with indexes and without.
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_mean_what_the_reference_says() {
+    let own = Own::open().await;
+    let mut runner = TestRunner::deterministic();
+    let (mut found, mut tried) = (0, 0);
+    for round in 0..rounds(24) {
+        let collection = name(&format!("c{round}"));
+        let documents = documents(&mut runner);
+        own.put(&collection, &documents).await;
+        if round % 4 == 3 {
+            for path in generate(&mut runner, &arbitrary::path(), 6) {
+                ok(own.backend.ensure_index(&IndexSpec::new(collection.clone(), path)).await, "ensure_index");
+            }
+        }
+        let trees: Vec<_> =
+            documents.iter().map(|(key, json)| (key, ok(json.tree(), "a document"))).collect();
+        for filter in generate(&mut runner, &arbitrary::filter(), 150) {
+            let query = Query { limit: 1_000, ..Query::new(collection.clone(), filter.clone()) };
+            let page = ok(own.backend.query(&query).await, &filter.to_json().to_string());
+            let keys = keys_of(&page.items);
+            for (key, tree) in &trees {
+                let (is, should) = (keys.contains(key), filter.matches(tree));
+                assert_eq!(is, should, "whether the filter {} finds {tree}", filter.to_json());
+            }
+            let count = Count { collection: collection.clone(), filter: Some(filter) };
+            assert_eq!(ok(own.backend.count(&count).await, "count"), keys.len() as u64);
+            found += keys.len();
+            tried += trees.len();
+        }
+    }
+    assert!(found > tried / 10 && found < tried * 9 / 10, "{found} of {tried}: most filters tell nothing");
+}
+
+/// Pages in random orders are those of the reference, one by one, with indexes and without.
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_and_pages_are_those_of_the_reference() {
+    let own = Own::open().await;
+    let mut runner = TestRunner::deterministic();
+    for round in 0..rounds(6) {
+        let collection = name(&format!("c{round}"));
+        let documents = documents(&mut runner);
+        own.put(&collection, &documents).await;
+        let mut records: Vec<Record> = documents
+            .iter()
+            .map(|(key, json)| Record {
+                address: Address::new(collection.as_str(), key).expect("an address"),
+                value: Value::Json(json.clone()),
+                version: Version::from_sequence(0),
+                created_at: Timestamp::from_millis(0),
+                updated_at: Timestamp::from_millis(0),
+                expires_at: None,
+            })
+            .collect();
+        records.sort_by(|a, b| a.address.cmp(&b.address));
+        if round % 2 == 1 {
+            let paths = generate(&mut runner, &arbitrary::path(), 4);
+            for path in paths.into_iter().chain(["a", "b"].map(|path| path.parse().expect("a path"))) {
+                ok(own.backend.ensure_index(&IndexSpec::new(collection.clone(), path)).await, "ensure_index");
+            }
+        }
+        for (sort, filter) in generate(&mut runner, &(arbitrary::sort(), arbitrary::filter()), 40) {
+            for (filter, limit) in [(Filter::all(), 9), (filter, 100)] {
+                let mut query = Query { sort: sort.clone(), limit, ..Query::new(collection.clone(), filter) };
+                loop {
+                    let page = ok(own.backend.query(&query).await, "query");
+                    let expected = reference(&query, &records);
+                    assert_eq!(keys_of(&page.items), keys_of(&expected.items), "a page of {query:?}");
+                    assert_eq!(page.next.is_some(), expected.next.is_some(), "whether more follow {query:?}");
+                    query.after = page.next;
+                    if query.after.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn reference(query: &Query, records: &[Record]) -> Page<Record> {
+    let mut selection = ok(Selection::new(query), "a selection");
+    for record in records {
+        if !ok(selection.offer(record.clone()), "a record") {
+            break;
+        }
+    }
+    ok(selection.finish(), "a page")
+}
+
+/// Texts that are equal over more than an index has of them are told apart, and order by what follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_texts_compare_to_their_end() {
+    let own = Own::open().await;
+    let collection = name("long");
+    // The last of these are as long as what an index has, and a little shorter and longer.
+    let texts: Vec<String> = ["", "a", "b", "ba", "é", "z", "\0"]
+        .iter()
+        .flat_map(|end| ["x", "é", "\u{1f600}"].map(|unit| format!("{}{end}", unit.repeat(256))))
+        .chain([255, 256, 257, 300].map(|length| "y".repeat(length)))
+        .collect();
+    let documents: Vec<_> = texts
+        .iter()
+        .enumerate()
+        .map(|(i, text)| (numbered(i * 7 % texts.len()), Json::from(json!({"t": text, "l": [text]}))))
+        .collect();
+    own.put(&collection, &documents).await;
+    let mut sorted: Vec<&str> = texts.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    for indexed in [false, true] {
+        if indexed {
+            for path in ["t", "l"] {
+                let index = IndexSpec::new(collection.clone(), path.parse().expect("a path"));
+                ok(own.backend.ensure_index(&index).await, "ensure_index");
+            }
+        }
+        for (order, expected) in
+            [("t", sorted.clone()), ("t:desc", sorted.iter().rev().copied().collect::<Vec<_>>())]
+        {
+            for limit in [3, 100] {
+                let sort = vec![order.parse().expect("a sort")];
+                let mut query = Query { sort, limit, ..Query::new(collection.clone(), Filter::all()) };
+                let mut found = Vec::new();
+                loop {
+                    let page = ok(own.backend.query(&query).await, "query");
+                    let trees = page.items.iter().map(|item| item.value.as_json().expect("JSON").tree());
+                    found.extend(
+                        trees.map(|tree| tree.expect("a tree")["t"].as_str().expect("text").to_owned()),
+                    );
+                    query.after = page.next;
+                    if query.after.is_none() {
+                        break;
+                    }
+                }
+                assert!(found == expected, "by {order} in pages of {limit}");
+            }
+        }
+        for (path, text) in ["t", "l"].iter().flat_map(|path| texts.iter().map(move |text| (path, text))) {
+            for (operator, holds) in [
+                ("$eq", (|a, b| a == b) as fn(&str, &str) -> bool),
+                ("$lt", |a, b| a < b),
+                ("$lte", |a, b| a <= b),
+                ("$gt", |a, b| a > b),
+                ("$gte", |a, b| a >= b),
+                ("$prefix", |a, b| a.starts_with(b)),
+                ("$contains", |a, b| a.contains(b)),
+            ] {
+                let filter = Filter::try_from(json!({ *path: {operator: text} })).expect("a filter");
+                let query = Query::new(collection.clone(), filter);
+                let found = ok(own.backend.query(&query).await, "query").items.len();
+                let expected = texts.iter().filter(|other| holds(other, text)).count();
+                assert_eq!(found, expected, "{path} {operator} a text of {} bytes", text.len());
+            }
+        }
+    }
+}
+
+/// What the path finds by name and by position comes once, in the order of the one value that is sorted by.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_are_sorted_and_filtered_by_one_path() {
+    let own = Own::open().await;
+    let collection = name("lists");
+    let documents = [
+        ("a", json!({"l": [5, 1]})),
+        ("b", json!({"l": [2]})),
+        ("c", json!({"l": {"0": 3}})),
+        ("d", json!({"l": [{"0": 9}]})),
+        ("e", json!({"l": []})),
+        ("f", json!({"l": [[7]]})),
+    ];
+    let documents = documents.map(|(key, tree)| (key.to_owned(), Json::from(tree)));
+    own.put(&collection, &documents).await;
+    for indexed in [false, true] {
+        if indexed {
+            let index = IndexSpec::new(collection.clone(), "l.0".parse().expect("a path"));
+            ok(own.backend.ensure_index(&index).await, "ensure_index");
+        }
+        for (order, expected) in [("l.0", "b c a d f"), ("l.0:desc", "d f a c b")] {
+            for limit in [1, 2, 100] {
+                let filter = r#"{"l.0": {"$gt": 1}}"#.parse().expect("a filter");
+                let sort = vec![order.parse().expect("a sort")];
+                let mut query = Query { sort, limit, ..Query::new(collection.clone(), filter) };
+                let mut found = Vec::new();
+                loop {
+                    let page = ok(own.backend.query(&query).await, "query");
+                    found.extend(keys_of(&page.items));
+                    query.after = page.next;
+                    if query.after.is_none() {
+                        break;
+                    }
+                }
+                assert_eq!(found.join(" "), expected, "by {order} in pages of {limit}");
+            }
+        }
+    }
+}
+
+/// Numbers that one record holds in a way that the database would read differently are found by their value.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_are_what_they_are_read_as() {
+    let own = Own::open().await;
+    let collection = name("numbers");
+    let spelt = [
+        ("a", "1152921504606846976"),
+        ("b", "1.152921504606847e18"),
+        ("c", "1152921504606847000.0"),
+        ("d", "1152921504606847000"),
+        ("e", "0.1000000000000000055511151231257827"),
+        ("f", "1e-400"),
+        ("g", "123456789012345678901234567890"),
+    ];
+    let documents =
+        spelt.map(|(key, number)| (key.to_owned(), Json::parse(format!("[{number}]")).expect("valid JSON")));
+    own.put(&collection, &documents).await;
+    for (filter, expected) in [
+        (r#"{"0": 1152921504606846976}"#, "a b c"),
+        (r#"{"0": 1152921504606847000}"#, "d"),
+        (r#"{"0": {"$gt": 1152921504606846976.0, "$lt": 2e18}}"#, "d"),
+        (r#"{"0": 0.1}"#, "e"),
+        (r#"{"0": 0}"#, "f"),
+        (r#"{"0": 123456789012345678901234567891}"#, "g"),
+    ] {
+        let query = Query::new(collection.clone(), filter.parse().expect("a filter"));
+        let page = ok(own.backend.query(&query).await, "query");
+        assert_eq!(keys_of(&page.items).join(" "), expected, "{filter}");
+    }
+    let addresses: Vec<_> =
+        documents.iter().map(|(key, _)| Address::new("numbers", key).expect("one")).collect();
+    for (read, (_, sent)) in ok(own.backend.get(&addresses).await, "get").into_iter().zip(&documents) {
+        let read = read.expect("a record").value;
+        assert!(
+            read.as_json() == Some(sent),
+            "{} came back as {:?}",
+            sent.as_str(),
+            read.as_json().map(Json::as_str)
+        );
+    }
+}
+
+/// A page ends where it gets large, and the next goes on from there, in any order.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_limited_in_bytes() {
+    let own = Own::open().await;
+    let collection = name("large");
+    // Text that the database does not compress by much.
+    let mut state = 1_u64;
+    let mut text = || -> String {
+        let mut letter = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b' ' + (state >> 33) as u8 % 64 + 32)
+        };
+        (0..1_500_000).map(&mut letter).collect()
+    };
+    let documents: Vec<_> =
+        (0..8).map(|i| (numbered(i), Json::from(json!({"n": 8 - i, "text": text()})))).collect();
+    own.put(&collection, &documents).await;
+    for sort in [vec![], vec!["n".parse().expect("a sort")], vec!["text:desc".parse().expect("a sort")]] {
+        let mut query = Query { sort, ..Query::new(collection.clone(), Filter::all()) };
+        let (mut found, mut pages) = (Vec::new(), 0);
+        loop {
+            let page = ok(own.backend.query(&query).await, "query");
+            assert!((1..=5).contains(&page.items.len()), "{} records on a page", page.items.len());
+            found.extend(keys_of(&page.items));
+            pages += 1;
+            query.after = page.next;
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert!(pages > 1, "one page has it all");
+        found.sort();
+        assert_eq!(found, (0..8).map(numbered).collect::<Vec<_>>());
+    }
+}
+
+/// A path of many positions and a filter of many parts are answered, and one of too many is refused by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn deep_and_wide_filters_are_answered() {
+    let own = Own::open().await;
+    let collection = name("deep");
+    let nested = format!("{}7{}", "[".repeat(32), "]".repeat(32));
+    own.put(&collection, &[("k".to_owned(), Json::parse(nested).expect("valid JSON"))]).await;
+    let path = vec!["0"; 32].join(".");
+    let find = async |filter: Filter| {
+        own.backend.query(&Query::new(collection.clone(), filter)).await.map(|page| page.items.len())
+    };
+    assert_eq!(ok(find(Filter::eq(path.parse().expect("a path"), 7)).await, "a deep path"), 1);
+    assert_eq!(ok(find(Filter::eq(path.parse().expect("a path"), 8)).await, "a deep path"), 0);
+    let wide = |n: i32| Filter::Or((0..n).map(|i| Filter::eq("x".parse().expect("a path"), i)).collect());
+    assert_eq!(ok(find(wide(500)).await, "a wide filter"), 0);
+    let error = find(wide(30_000)).await.expect_err("a filter of 30,000 parts");
+    assert_eq!(error.kind(), storage_core::ErrorKind::TooLarge, "{error}");
+    let list = json!({"0": {"$in": (0..50_000).collect::<Vec<i32>>()}});
+    assert_eq!(ok(find(Filter::try_from(list).expect("a filter")).await, "a long list"), 0);
+    let mut inward = Filter::eq(path.parse().expect("a path"), 7);
+    for _ in 0..100 {
+        inward = Filter::Not(Box::new(inward));
+    }
+    assert_eq!(ok(find(inward).await, "a hundred negations"), 1);
+}

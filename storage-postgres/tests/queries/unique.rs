@@ -1,0 +1,230 @@
+//! Unique indexes against the reference.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestRunner;
+use storage_core::{
+    Backend, Batch, ErrorKind, IndexSpec, Json, MemoryBackend, Mutation, Path, Retry, Timestamp,
+};
+use storage_testkit::helpers::{address, ok, write_one};
+
+use crate::{Own, generate, name, rounds};
+
+/// A few scalars under `u`, alone, in lists, and as `k` of objects.
+fn document() -> impl Strategy<Value = Json> {
+    let long = format!("\"{}\"", "x".repeat(5_000));
+    let scalars = vec![
+        "null",
+        "true",
+        "false",
+        "0",
+        "-0.0",
+        "1",
+        "1.0",
+        "1e0",
+        "1.5",
+        "\"1\"",
+        "\"\"",
+        "\"a\"",
+        "\"A\"",
+        "\"null\"",
+        "9007199254740992",
+        "9007199254740993",
+        "9007199254740992.0",
+        "\"\\u0000\"",
+        "2",
+        "3",
+    ];
+    let scalars: Vec<String> = scalars.into_iter().map(str::to_owned).chain([long]).collect();
+    let scalar = move || select(scalars.clone());
+    let list = vec(scalar(), 0..4).prop_map(|items| format!("[{}]", items.join(", ")));
+    let object = scalar().prop_map(|k| format!(r#"{{"k": {k}}}"#));
+    let objects = vec(scalar(), 0..3).prop_map(|ks| {
+        let objects: Vec<String> = ks.iter().map(|k| format!(r#"{{"k": {k}}}"#)).collect();
+        format!("[{}]", objects.join(", "))
+    });
+    let value = prop_oneof![4 => scalar(), 1 => list, 1 => object, 1 => objects];
+    prop_oneof![6 => value.prop_map(|u| format!(r#"{{"u": {u}}}"#)), 1 => Just("{}".to_owned())]
+        .prop_map(|text| Json::parse(text).expect("valid JSON"))
+}
+
+fn unique(collection: &str, path: &str) -> IndexSpec {
+    IndexSpec { unique: true, ..IndexSpec::new(name(collection), Path::new(path).expect("a path")) }
+}
+
+/// Random writes are taken and refused as by the reference, whatever the indexes, and nothing stays behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_are_refused_as_by_the_reference() {
+    let own = Own::open().await;
+    let mut runner = TestRunner::deterministic();
+    let (mut taken, mut refused, mut made, mut unmade) = (0, 0, 0, 0);
+    for round in 0..rounds(8) {
+        let (collection, reference) = (name(&format!("c{round}")), MemoryBackend::new());
+        let paths = ["u", "u.k", "u.0"].map(|path| unique(collection.as_str(), path));
+        let steps = generate(&mut runner, &(document(), 0..12_usize, 0..10_usize), 80);
+        for (step, (json, key, what)) in steps.into_iter().enumerate() {
+            if step % 20 == 5 {
+                let index = &paths[(round + step / 20) % 3];
+                let (here, there) =
+                    (own.backend.ensure_index(index).await, reference.ensure_index(index).await);
+                assert_eq!(
+                    here.as_ref().map_err(|e| e.kind()),
+                    there.as_ref().map_err(|e| e.kind()),
+                    "{index:?}"
+                );
+                if here.is_ok() { made += 1 } else { unmade += 1 }
+            }
+            let at = address(&collection, &format!("k{key}"));
+            let mutation = match what {
+                0 => Mutation::delete(at),
+                1 => {
+                    let later = Timestamp::now().saturating_add(Duration::from_secs(3_600));
+                    Mutation::put(at, json).expiring(Some(later))
+                }
+                _ => Mutation::put(at, json),
+            };
+            let here = write_one(&*own.backend, mutation.clone()).await;
+            let there = write_one(&reference, mutation.clone()).await;
+            assert_eq!(
+                here.as_ref().err().map(|e| e.kind()),
+                there.as_ref().err().map(|e| e.kind()),
+                "{mutation:?}"
+            );
+            match here {
+                Ok(_) => taken += 1,
+                Err(error) => {
+                    assert_eq!(error.retry(), Retry::Never);
+                    refused += 1;
+                }
+            }
+        }
+        for index in &paths {
+            let dropped = own.backend.drop_index(&index.collection, &index.path).await;
+            assert_eq!(dropped.ok(), reference.drop_index(&index.collection, &index.path).await.ok());
+        }
+        assert_eq!(own.number("SELECT count(*) FROM @.unique_values").await, 0, "what was held is let go");
+    }
+    let functions =
+        "SELECT count(*) FROM pg_proc WHERE pronamespace = '@'::regnamespace AND proname ~ '_[vk]$'";
+    assert_eq!(own.number(functions).await, 0, "functions stayed behind");
+    assert!(taken > 100 && refused > 50 && made > 3 && unmade > 3, "{taken} {refused} {made} {unmade}");
+}
+
+/// What has expired holds nothing, even before it is swept, and takes nothing back.
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_records_hold_nothing() {
+    let own = Own::open().await;
+    let (backend, collection) = (&*own.backend, name("c"));
+    ok(backend.ensure_index(&unique("c", "u")).await, "ensure_index");
+    let put = |key: &str| Mutation::put(address(&collection, key), Json::from(serde_json::json!({"u": 1})));
+    let soon = Timestamp::now().saturating_add(Duration::from_millis(300));
+    ok(write_one(backend, put("a").expiring(Some(soon))).await, "the first");
+    let early = write_one(backend, put("b")).await.expect_err("it is held still");
+    assert_eq!(early.kind(), ErrorKind::Conflict);
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let sql =
+        "INSERT INTO @.records (collection, key, json) VALUES ('c', 'b', '{\"u\": 1}') RETURNING 1::bigint";
+    assert_eq!(own.number(sql).await, 1, "the second, once the first has expired");
+    ok(backend.maintain(storage_core::Maintenance::Sweep).await, "sweep");
+    let late = write_one(backend, put("c")).await.expect_err("the sweep of the first lets nothing go");
+    assert_eq!(late.kind(), ErrorKind::Conflict);
+}
+
+/// One statement can pass a value on: what is let go in a batch is free for the rest of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_passed_on_within_a_batch() {
+    let own = Own::open().await;
+    let (backend, collection) = (&*own.backend, name("c"));
+    ok(backend.ensure_index(&unique("c", "u")).await, "ensure_index");
+    let put =
+        |key: &str, u: i32| Mutation::put(address(&collection, key), Json::from(serde_json::json!({"u": u})));
+    for mutation in [put("a", 1), put("b", 2), put("c", 3)] {
+        ok(write_one(backend, mutation).await, "a put");
+    }
+    let rotate = Batch::atomic(vec![put("a", 4), put("b", 1), put("c", 2)]);
+    for result in ok(backend.write(&rotate).await, "each takes what the one before lets go") {
+        ok(result, "a put");
+    }
+    let freed = Batch::atomic(vec![Mutation::delete(address(&collection, "a")), put("d", 4)]);
+    for result in ok(backend.write(&freed).await, "what was deleted is free") {
+        ok(result, "a mutation");
+    }
+}
+
+/// An index that is made while others write misses none of what they write.
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_go_on_while_an_index_is_made() {
+    let own = Own::open().await;
+    let collection = name("c");
+    let index = unique("c", "u");
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for writer in 0..4_u32 {
+        let (backend, stop, collection) = (own.backend.clone(), stop.clone(), collection.clone());
+        writers.push(tokio::spawn(async move {
+            let (mut n, mut refused) = (writer, 0);
+            while !stop.load(Ordering::Relaxed) {
+                n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Most values are of one record alone.
+                let key = n >> 16 & 0xff;
+                let u = if n >> 24 & 0x3f == 0 { key / 2 } else { 1_000 + key };
+                let at = address(&collection, &format!("k{key}"));
+                let mutation = if n >> 8 & 7 == 0 {
+                    Mutation::delete(at)
+                } else {
+                    Mutation::put(at, Json::from(serde_json::json!({"u": u})))
+                };
+                match write_one(&*backend, mutation).await {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::Conflict => refused += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            refused
+        }));
+    }
+    let mut made = 0;
+    for _ in 0..15 {
+        match own.backend.ensure_index(&index).await {
+            Ok(new) => {
+                assert!(new);
+                made += 1;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                let held: BTreeMap<i64, i64> = sqlx::query_as::<_, (i64, i64)>(sqlx::AssertSqlSafe(format!(
+                    "SELECT (json ->> 'u')::bigint, count(*) FROM {}.records WHERE json IS NOT NULL GROUP BY 1",
+                    own.schema
+                )))
+                .fetch_all(&mut own.beside().await)
+                .await
+                .expect("what is held")
+                .into_iter()
+                .collect();
+                assert!(held.values().all(|count| *count == 1), "two records hold the same: {held:?}");
+                ok(own.backend.drop_index(&collection, &index.path).await, "drop_index");
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+        }
+    }
+    ok(own.backend.clear(&collection).await, "clear");
+    // With an index that stays, the table of values and the records say the same in the end.
+    while own.backend.ensure_index(&index).await.is_err() {
+        ok(own.backend.clear(&collection).await, "clear");
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut refused = 0;
+    for writer in writers {
+        refused += writer.await.expect("a writer");
+    }
+    let differ = "SELECT count(*) FROM (SELECT key, 'n' || (json ->> 'u') AS value FROM @.records \
+                  WHERE json IS NOT NULL) r FULL JOIN @.unique_values u USING (key, value) \
+                  WHERE r.key IS NULL OR u.key IS NULL";
+    assert_eq!(own.number(differ).await, 0);
+    assert!(made > 0 && refused > 0, "{made} made, {refused} refused");
+}
