@@ -4,6 +4,8 @@
 //! cargo run --release -p storage-bench -- --quick
 //! cargo run --release -p storage-bench -- --markdown > table.md
 //! cargo run --release -p storage-bench -- --set redis
+//! cargo run --release -p storage-bench -- --set postgres --sync-delay 1ms
+//! cargo run --release -p storage-bench -- --set postgres --import 1000000 --rounds 3
 //! cargo xtask plugins --release && cargo build --release -p storage-plugin --example memory_plugin
 //! cargo run --release -p storage-bench -- --set plugins --tasks 1,64
 //! ```
@@ -17,6 +19,7 @@
 mod border;
 mod data;
 mod group;
+mod import;
 mod layers;
 mod limit;
 mod machine;
@@ -24,10 +27,12 @@ mod measure;
 mod peer;
 mod peers;
 mod report;
+mod sync_delay;
 mod target;
 mod workload;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -56,7 +61,7 @@ struct Args {
     /// Some peers of the set only [default: all]
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// The peer that ratios are taken to [default: redb-group, redis-raw, storage-file]
+    /// The peer that ratios are taken to [default: redb-group, redis-raw, sqlx-raw, storage-file]
     #[arg(long)]
     baseline: Option<String>,
     /// How long each peer runs in a round, in seconds
@@ -77,6 +82,20 @@ struct Args {
     /// A plugin that keeps records in memory and answers inline, to measure the border alone
     #[arg(long, default_value = "target/release/examples/libmemory_plugin.so")]
     memory_plugin: PathBuf,
+    /// Makes every sync of the PostgreSQL server take at least so long, such as 1ms; needs a C compiler
+    #[arg(long, value_parser = humantime::parse_duration)]
+    sync_delay: Option<Duration>,
+    /// Measures an import of so many records into PostgreSQL, against \copy, and nothing else
+    #[arg(long, value_name = "RECORDS", num_args = 0..=1, default_missing_value = "1000000")]
+    #[arg(conflicts_with_all = ["workload", "tasks", "peers", "baseline", "records", "seconds"])]
+    #[arg(value_parser = clap::value_parser!(u64).range(1_000..=999_999_999))]
+    import: Option<u64>,
+    /// Records in one call of an import
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    import_batch: u64,
+    /// Calls of an import under way at once
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..=128))]
+    import_in_flight: u64,
     /// Leaves out the cost of the layers
     #[arg(long)]
     no_layers: bool,
@@ -88,14 +107,19 @@ struct Args {
     markdown: bool,
 }
 
-fn main() -> Result<()> {
+fn main() -> Result<ExitCode> {
     let args = Args::parse();
+    let postgres_only = args.sync_delay.is_some() || args.import.is_some();
+    ensure!(!postgres_only || args.set == Set::Postgres, "--sync-delay and --import are for --set postgres");
+    if let Some(delay) = args.sync_delay.filter(|_| !sync_delay::is_on()) {
+        return sync_delay::run_again(delay);
+    }
     ensure!(
         args.seconds > 0.0 && args.seconds <= 3_600.0,
         "--seconds is {}: more than 0, at most 3600",
         args.seconds
     );
-    let layers = if args.no_layers {
+    let layers = if args.no_layers || args.import.is_some() {
         None
     } else {
         eprintln!("layers");
@@ -111,7 +135,7 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(run(&args, layers, border))?;
     println!("{}", if args.json { report.json()? } else { report.markdown()? });
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn run(
@@ -128,14 +152,47 @@ async fn run(
     let directory = tempfile::Builder::new().prefix("storage-bench-").tempdir_in(&args.dir)?;
     // Paths are absolute, so that no peer resolves one in its own way.
     let parent = directory.path().canonicalize()?;
-    let machine = machine::Machine::look(&parent);
+    // The servers of tests keep their data where temporary files are.
+    let machine = match args.set {
+        Set::Postgres => machine::Machine::look(&std::env::temp_dir()),
+        _ => machine::Machine::look(&parent),
+    };
 
     let names = args.set.names();
     let baseline = args.baseline.as_deref().unwrap_or(args.set.baseline());
     for named in args.peers.iter().map(String::as_str).chain([baseline]) {
         ensure!(names.contains(&named), "no peer {named:?} in this set; there are {}", names.join(", "));
     }
-    let place = peers::Place::new(args.set, &parent, &args.plugins)?;
+    let place = peers::Place::new(args.set, &parent, &args.plugins, args.sync_delay)?;
+    let server = place.postgres_server().map(|postgres| postgres.describe()).transpose()?;
+    let mut report = Report {
+        command: std::iter::once("storage-bench".to_owned())
+            .chain(std::env::args().skip(1))
+            .collect::<Vec<_>>()
+            .join(" "),
+        machine,
+        baseline: baseline.to_owned(),
+        records: plan.records,
+        rounds: plan.rounds,
+        seconds_each: plan.each.as_secs_f64(),
+        targets: Vec::new(),
+        limits: Vec::new(),
+        peers: Vec::new(),
+        measurements: Vec::new(),
+        layers,
+        border,
+        server,
+        import: None,
+    };
+    if let (Some(records), Some(postgres)) = (args.import, place.postgres_server()) {
+        let (batch, in_flight) = (args.import_batch, args.import_in_flight);
+        let import = import::ImportPlan { records, rounds: plan.rounds, batch, in_flight };
+        let peer = peers::open("storage-postgres", &place).await.context("opening storage-postgres")?;
+        let import = import::compare(&peer, postgres.server(), &parent, import).await?;
+        report.targets = target::import(&import);
+        report.import = Some(import);
+        return Ok(report);
+    }
     let mut peers = Vec::new();
     for name in names.iter().filter(|name| args.peers.is_empty() || args.peers.iter().any(|p| p == *name)) {
         let started = Instant::now();
@@ -163,26 +220,33 @@ async fn run(
             measurements.extend(found);
         }
     }
-    let limits = match place.redis_port() {
-        Some(port) => limit::redis_benchmark(port, args.quick)?,
-        None => Vec::new(),
-    };
-    let infos: Vec<_> = peers.iter().map(|peer| peer.info().clone()).collect();
-    Ok(Report {
-        command: std::iter::once("storage-bench".to_owned())
-            .chain(std::env::args().skip(1))
-            .collect::<Vec<_>>()
-            .join(" "),
-        machine,
-        baseline: baseline.to_owned(),
-        records: plan.records,
-        rounds: plan.rounds,
-        seconds_each: plan.each.as_secs_f64(),
-        targets: target::targets(&measurements, &infos, layers.as_ref(), &limits, border.as_ref()),
-        limits,
-        peers: infos,
-        measurements,
-        layers,
-        border,
-    })
+    let mut limits = Vec::new();
+    if let Some(port) = place.redis_port() {
+        limits.extend(limit::redis_benchmark(port, args.quick)?);
+    }
+    if let Some(postgres) = place.postgres_server() {
+        limits.extend(limit::pgbench(postgres.server(), args.quick)?);
+    }
+    report.peers = peers.iter().map(|peer| peer.info().clone()).collect();
+    let (layers, border) = (report.layers.as_ref(), report.border.as_ref());
+    let slow_syncs = args.sync_delay.is_some();
+    report.targets = target::targets(&measurements, &report.peers, layers, &limits, border, slow_syncs);
+    (report.limits, report.measurements) = (limits, measurements);
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_is_measured_alone() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+        let parse =
+            |rest: &[&str]| Args::try_parse_from([&["storage-bench", "--set", "postgres"], rest].concat());
+        let args = parse(&["--import", "--sync-delay", "1ms"]).unwrap();
+        assert_eq!((args.import, args.sync_delay), (Some(1_000_000), Some(Duration::from_millis(1))));
+        assert!(parse(&["--import", "--tasks", "1"]).is_err());
+    }
 }

@@ -6,10 +6,11 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::border::BorderCost;
+use crate::import::Import;
 use crate::layers::LayerCost;
 use crate::limit::Limit;
 use crate::machine::Machine;
-use crate::measure::Measurement;
+use crate::measure::{Measurement, median};
 use crate::peer::{Durability, PeerInfo};
 use crate::target::{self, Target};
 use crate::workload::Workload;
@@ -30,6 +31,9 @@ pub(crate) struct Report {
     pub(crate) targets: Vec<Target>,
     /// What the server's own load generator reaches, if there is a server.
     pub(crate) limits: Vec<Limit>,
+    /// The version and settings of a server that is not as it comes.
+    pub(crate) server: Option<String>,
+    pub(crate) import: Option<Import>,
 }
 
 impl Report {
@@ -54,20 +58,11 @@ impl Report {
             machine.build,
             machine.load
         )?;
-        writeln!(
-            out,
-            "{} records of 200 bytes. {} rounds of {} s; in each round every peer in turn. A cell is calls a second \
-             (the median of the rounds), the ratio to `{}` (the median of the ratios within a round), and the \
-             time of a call, p50 / p99. Every value read is checked against what was written.\n",
-            self.records, self.rounds, self.seconds_each, self.baseline
-        )?;
-        writeln!(out, "| peer | version | acknowledges | how |\n|---|---|---|---|")?;
-        for peer in &self.peers {
-            let when = match peer.durability {
-                Durability::Synced => "after the sync",
-                Durability::NotSynced => "**before** the sync",
-            };
-            writeln!(out, "| {} | {} | {when} | {} |", peer.name, peer.version, peer.how)?;
+        if let Some(server) = &self.server {
+            writeln!(out, "Server: {server}.\n")?;
+        }
+        if !self.measurements.is_empty() {
+            self.explain(&mut out)?;
         }
         let mut seen: Vec<Workload> = Vec::new();
         for measurement in &self.measurements {
@@ -98,16 +93,64 @@ impl Report {
         if !self.limits.is_empty() {
             writeln!(
                 out,
-                "\n### The server's own load generator\n\n| `redis-benchmark`, 50 connections | a second |\n|---|--:|"
+                "\n### The server's own load generator\n\n| command | | a second |\n|---|---|--:|"
             )?;
-            for Limit { workload, pipeline, per_second } in &self.limits {
-                writeln!(out, "| {}, `-P {pipeline}` | {} |", workload.title(), thousands(*per_second))?;
+            for Limit { command, workload, per_second, .. } in &self.limits {
+                writeln!(out, "| `{command}` | {} | {} |", workload.title(), thousands(*per_second))?;
             }
+        }
+        if let Some(import) = &self.import {
+            self.imported(&mut out, import)?;
         }
         if !self.targets.is_empty() {
             writeln!(out, "\n### Targets\n\n{}", target::markdown(&self.targets)?)?;
         }
         Ok(out)
+    }
+
+    fn imported(&self, out: &mut String, import: &Import) -> Result<()> {
+        let Import { records, batch, in_flight, .. } = import;
+        writeln!(
+            out,
+            "\n### Import\n\n{records} records of 200 bytes into an empty table, {} rounds in alternation. Through \
+             `Store`: {in_flight} calls of {batch} records under way at once. `psql \\copy` reads the same rows from \
+             a file into a table of the same columns, constraints and indexes.\n",
+            self.rounds
+        )?;
+        writeln!(out, "| | records a second | seconds in each round |\n|---|--:|---|")?;
+        for (what, seconds) in [("through `Store`", &import.store), ("`psql \\copy`", &import.copy)] {
+            let speeds = seconds.iter().map(|seconds| *records as f64 / seconds).collect();
+            let each: Vec<String> = seconds.iter().map(|seconds| format!("{seconds:.2}")).collect();
+            writeln!(out, "| {what} | {} | {} |", thousands(median(speeds)), each.join(", "))?;
+        }
+        writeln!(
+            out,
+            "\nTo `\\copy`: {:.2}x. A page of 1,000 through `Store`: {} at the start of the collection, {} at its end.",
+            import.ratio,
+            duration(import.first_pages_us),
+            duration(import.last_pages_us)
+        )?;
+        Ok(())
+    }
+
+    /// How to read the tables, and what the peers are.
+    fn explain(&self, out: &mut String) -> Result<()> {
+        writeln!(
+            out,
+            "{} records of 200 bytes. {} rounds of {} s; in each round every peer in turn. A cell is calls a second \
+             (the median of the rounds), the ratio to `{}` (the median of the ratios within a round), and the \
+             time of a call, p50 / p99. Every value read is checked against what was written.\n",
+            self.records, self.rounds, self.seconds_each, self.baseline
+        )?;
+        writeln!(out, "| peer | version | acknowledges | how |\n|---|---|---|---|")?;
+        for peer in &self.peers {
+            let when = match peer.durability {
+                Durability::Synced => "after the sync",
+                Durability::NotSynced => "**before** the sync",
+            };
+            writeln!(out, "| {} | {} | {when} | {} |", peer.name, peer.version, peer.how)?;
+        }
+        Ok(())
     }
 
     fn table(&self, out: &mut String, workload: Workload) -> Result<()> {

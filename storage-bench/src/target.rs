@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::border::BorderCost;
+use crate::import::Import;
 use crate::layers::LayerCost;
 use crate::limit::Limit;
 use crate::measure::{Measurement, median};
@@ -36,6 +37,7 @@ pub(crate) fn targets(
     layers: Option<&LayerCost>,
     limits: &[Limit],
     border: Option<&BorderCost>,
+    slow_syncs: bool,
 ) -> Vec<Target> {
     let find = |peer: &str, workload, tasks| {
         measurements.iter().find(|m| m.peer == peer && m.workload == workload && m.tasks == tasks)
@@ -69,6 +71,7 @@ pub(crate) fn targets(
         }
     }
     found.extend(redis(measurements, limits));
+    found.extend(postgres(measurements, slow_syncs));
     // Where a call waits for a disk or a socket; gets of the file store are answered from memory.
     for (ours, workload, other) in [
         ("storage-file.so", Workload::Put, "storage-file"),
@@ -134,6 +137,51 @@ fn redis(measurements: &[Measurement], limits: &[Limit]) -> Vec<Target> {
         }
     }
     found
+}
+
+/// What `storage-postgres` is to reach on one server, to a driver with ten connections.
+fn postgres(measurements: &[Measurement], slow_syncs: bool) -> Vec<Target> {
+    let rounds = |peer: &str, workload, tasks| {
+        let mut all = measurements.iter();
+        all.find(|m| m.peer == peer && m.workload == workload && m.tasks == tasks).map(|m| &m.rounds)
+    };
+    // Fewer, slower syncs are shared by more.
+    let puts = if slow_syncs { 7.0 } else { 5.0 };
+    let wanted = [
+        ("gets", Workload::GetHit, [(128, 5.0), (16, 1.5), (1, 0.9)]),
+        ("puts", Workload::Put, [(128, puts), (16, 1.1), (1, 0.9)]),
+        ("hot increments", Workload::Increment, [(128, 40.0), (16, 5.0), (1, 0.9)]),
+    ];
+    let mut found = Vec::new();
+    for (name, workload, all) in wanted {
+        for (tasks, wanted) in all {
+            let (ours, theirs) =
+                (rounds("storage-postgres", workload, tasks), rounds("sqlx-raw", workload, tasks));
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                let measured = median(ours.iter().zip(theirs).map(|(a, b)| a / b).collect());
+                found.push(Target::at_least(format!("{name} at {tasks}, to sqlx-raw"), wanted, measured));
+            }
+        }
+    }
+    found
+}
+
+/// What an import is to reach, and what reading it page by page may cost.
+pub(crate) fn import(import: &Import) -> Vec<Target> {
+    let records = import.records;
+    let ratio = import.last_pages_us / import.first_pages_us;
+    // What two measurements of the same differ by.
+    let wanted = 1.1;
+    vec![
+        Target::at_least(format!("import of {records} records, to psql \\copy"), 0.7, import.ratio),
+        Target {
+            what: format!("a page at the end of {records} records, to one at the start"),
+            wanted,
+            measured: ratio,
+            held: ratio <= wanted,
+            at_most: true,
+        },
+    ]
 }
 
 /// The targets as a table.

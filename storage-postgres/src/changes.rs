@@ -106,12 +106,17 @@ impl Client {
         }
     }
 
-    /// The position after everything that is certain to be visible.
+    /// The position after everything that is certain to be visible: that of the last entry of a transaction below all
+    /// running ones. Not a number above it, that of a transaction without entries: it may not be on the disk yet, and is
+    /// given to another transaction if the server dies before it is.
     async fn present(&self) -> Result<Position> {
+        let (log, removed) = (self.layout.qualified("changes"), self.layout.qualified("changes_removed"));
         let mut sql = Sql::new();
-        sql.push("SELECT pg_snapshot_xmin(pg_current_snapshot())::text");
+        sql.push("SELECT coalesce(e.xid, m.xid)::text, coalesce(e.seq, m.seq) FROM ").push(&removed);
+        sql.push(" m LEFT JOIN (SELECT c.xid, c.seq FROM ").push(&log);
+        sql.push(" c WHERE c.xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY c.xid DESC, c.seq DESC LIMIT 1) e ON true");
         let row = self.row(sql).await?.ok_or_else(no_row)?;
-        Ok((xid(&row, 0)?, 0))
+        Ok((xid(&row, 0)?, row.try_get(1).map_err(damaged)?))
     }
 
     /// The entries after a position, and where that leads.
@@ -124,6 +129,9 @@ impl Client {
         let mut sql = Sql::new();
         sql.push("WITH h AS MATERIALIZED (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS horizon, ");
         sql.push("pg_snapshot_xmax(pg_current_snapshot()) AS future), ");
+        // The last that there is to read, as in `present`.
+        sql.push("e AS MATERIALIZED (SELECT c.xid, c.seq FROM ").push(&log);
+        sql.push(" c WHERE c.xid < (SELECT h.horizon FROM h) ORDER BY c.xid DESC, c.seq DESC LIMIT 1), ");
         sql.push("c AS MATERIALIZED (SELECT c.* FROM ").push(&log).push(" c, h WHERE (c.xid, c.seq) > (");
         let (after_text, number_again) = (sql.value(after.to_string()), sql.value(number));
         sql.parameter(after_text)
@@ -142,14 +150,14 @@ impl Client {
         sql.push("SELECT ")
             .push(RECORD_COLUMNS)
             .push(", r.c_xid::text, r.c_seq, r.c_at, r.c_collection, r.c_key, ");
-        sql.push("h.horizon::text, h.future::text, m.xid::text, m.seq, (SELECT count(*) FROM c) FROM h CROSS JOIN ");
+        sql.push("(SELECT e.xid FROM e)::text, h.future::text, m.xid::text, m.seq, (SELECT count(*) FROM c), (SELECT e.seq FROM e) ");
+        sql.push("FROM h CROSS JOIN ");
         sql.push(&removed).push(" m LEFT JOIN p r ON r.c_bytes <= ").push(&PAGE_BYTES.to_string());
         // At least one entry, however large its record.
         sql.push(" OR (r.c_xid, r.c_seq) = (SELECT c.xid, c.seq FROM c ORDER BY c.xid, c.seq LIMIT 1)");
         sql.push(" ORDER BY r.c_xid, r.c_seq");
         let rows = self.rows(sql).await?;
         let first = rows.first().ok_or_else(no_row)?;
-        let horizon = xid(first, RECORD_WIDTH + 5)?;
         if after > xid(first, RECORD_WIDTH + 6)? {
             return Err(Error::invalid(
                 "the cursor is of another database, or of this one before it was restored: start again without one",
@@ -172,8 +180,11 @@ impl Client {
         }
         let found: i64 = first.try_get(RECORD_WIDTH + 9).map_err(damaged)?;
         if usize::try_from(found).is_ok_and(|found| found == items.len() && found < changes.limit as usize) {
-            // There is nothing else below the horizon.
-            reached = reached.max((horizon, 0));
+            // There is nothing else for this reader up to the last entry.
+            let last: Option<i64> = first.try_get(RECORD_WIDTH + 10).map_err(damaged)?;
+            if let Some(last) = last {
+                reached = reached.max((xid(first, RECORD_WIDTH + 5)?, last));
+            }
         }
         Ok((items, reached))
     }

@@ -17,6 +17,7 @@ use crate::connect::Connector;
 use crate::error::{During, breaks_connection, driver};
 use crate::index::Known;
 use crate::layout::Layout;
+use crate::partition::PartitionSet;
 use crate::pool::{Connection, Pool};
 use crate::sql::Sql;
 use crate::statements::Statements;
@@ -34,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) indexing: tokio::sync::Mutex<()>,
     pub(crate) known_indexes: Known,
     pub(crate) feed: Feed,
+    /// How the records are to be divided, if that is said.
+    pub(crate) partitions: Option<Vec<PartitionSet>>,
     pub(crate) reads: AtomicU64,
     pub(crate) writes: AtomicU64,
     /// How long a call may take.
@@ -55,6 +58,7 @@ impl Client {
             indexing: tokio::sync::Mutex::new(()),
             known_indexes: Known::default(),
             feed: Feed::new(config),
+            partitions: config.partitions.clone(),
             pool: Pool::new(Connector::new(config)?, config.pool()),
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),

@@ -10,6 +10,7 @@ use serde_json::Value as Tree;
 use storage_core::{Error, Result, StoreUrl, decode_config};
 
 use crate::descriptor::schema;
+use crate::partition::PartitionSet;
 use crate::pool::PoolSettings;
 
 /// Whether connections are encrypted, and what of the server's certificate is verified.
@@ -158,6 +159,11 @@ pub struct PostgresConfig {
     /// How long changes stay in the log, from which a sweep removes them; default: 1 day.
     #[serde(default = "default_retention", with = "storage_core::duration")]
     pub changes_retention: Duration,
+    /// How the records are divided among tables; default: as they are. A [`Compact`](storage_core::Maintenance::Compact)
+    /// moves them there, and back into one table for an empty list; a [`Sweep`](storage_core::Maintenance::Sweep) makes and
+    /// removes the tables of logs. All programs that do either should say the same.
+    #[serde(default)]
+    pub partitions: Option<Vec<PartitionSet>>,
 }
 
 fn default_user() -> String {
@@ -214,7 +220,7 @@ const ALIASES: [(&str, &str); 5] = [
 ];
 
 impl PostgresConfig {
-    pub(crate) const KEYS: [&str; 26] = [
+    pub(crate) const KEYS: [&str; 27] = [
         "hosts",
         "socket",
         "target",
@@ -241,6 +247,7 @@ impl PostgresConfig {
         "create_schema",
         "changes",
         "changes_retention",
+        "partitions",
     ];
 
     /// The configuration that a URL stands for; the crate's documentation lists the forms.
@@ -355,6 +362,9 @@ impl PostgresConfig {
         }
         if self.table_prefix.len() > 32 || self.table_prefix.contains('\0') {
             return refuse("table_prefix: at most 32 bytes, no NUL".into());
+        }
+        if let Some(fault) = self.partitions.as_ref().and_then(|sets| crate::partition::check(sets).err()) {
+            return refuse(format!("partitions: {fault}"));
         }
         let texts = [("user", Some(&self.user)), ("database", self.database.as_ref())];
         match texts.iter().find(|(_, text)| text.is_some_and(|text| text.is_empty() || text.contains('\0'))) {

@@ -107,6 +107,35 @@ pub(crate) fn schema() -> Tree {
             "changes": {"type": "boolean", "default": false,
                 "description": "whether the feed of changes is offered, and changes are logged for it"},
             "changes_retention": defaulted("1d", "how long changes stay in the log"),
+            "partitions": partitions(),
+        },
+    })
+}
+
+/// The schema of [`PartitionSet`](crate::PartitionSet)s.
+fn partitions() -> Tree {
+    let text = |about: &str| json!({"type": "string", "description": about});
+    json!({"type": ["array", "null"], "maxItems": 100, "description":
+        "how the records are divided among tables, by maintenance; default: as they are",
+        "items": {
+            "type": "object",
+            "additionalProperties": false,
+            "required": ["collections"],
+            "oneOf": [{"required": ["hash"]}, {"required": ["range"]}],
+            "properties": {
+                "collections": {"type": "array", "items": {"type": "string"}, "minItems": 1,
+                    "description": "collections that share a table of their own"},
+                "hash": {"type": "integer", "minimum": 1, "maximum": 256,
+                    "description": "how many tables divide them, by the hash of the key"},
+                "range": text("a log: the span of time of each table, whole hours, by the time in the key"),
+                "key_time": {"enum": ["iso", "uuid7"], "default": "iso",
+                    "description": "how keys of a log begin with their time"},
+                "ahead": {"type": "integer", "minimum": 1, "maximum": 100, "default": 3,
+                    "description": "spans of a log for which tables are made ahead of time"},
+                "retention": text("after which time a span of a log goes; default never"),
+                "expired": {"enum": ["drop", "detach"], "default": "drop",
+                    "description": "whether a span that goes is removed, or its table stays outside the store"},
+            },
         },
     })
 }

@@ -9,7 +9,7 @@
 //! Whether values are unique is kept by [`crate::unique`].
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use crate::client::{Client, Transaction};
 use crate::convert::damaged;
 use crate::error::{During, driver};
 use crate::layout::{Layout, quote};
+use crate::partition::Turn;
 use crate::path::{Place, Values, head, literal, number, rank};
 use crate::sql::Sql;
 
@@ -47,8 +48,17 @@ pub(crate) struct Named<'a> {
 
 impl<'a> Named<'a> {
     pub(crate) fn new(spec: &'a IndexSpec, layout: &Layout) -> Self {
+        Self::within(spec, layout.records())
+    }
+
+    /// The part of it that stands on one of the tables of its collection, which has a name of its own.
+    pub(crate) fn on(&self, table: &str) -> Named<'a> {
+        Self::within(self.spec, table)
+    }
+
+    fn within(spec: &'a IndexSpec, table: &str) -> Self {
         let IndexSpec { collection, path, .. } = spec;
-        let whole = format!("{}\0{collection}\0{path}", layout.records());
+        let whole = format!("{table}\0{collection}\0{path}");
         let readable: String = format!("{collection}.{path}")
             .chars()
             .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' })
@@ -66,27 +76,41 @@ impl<'a> Named<'a> {
         format!("{}.{}", layout.schema(), quote(name))
     }
 
-    /// The statements that make the indexes of the database.
-    fn definitions(&self, layout: &Layout) -> [String; 2] {
+    /// The statements that make the indexes of the database on a table, `CONCURRENTLY` or not.
+    fn definitions(&self, table: &str, way: &str) -> [String; 2] {
         let mut values = Values::literals();
         let place = Place::new("json", &self.spec.path, &mut values);
         let value = place.value();
-        let (records, collection) = (layout.records(), literal(self.spec.collection.as_str()));
+        let collection = literal(self.spec.collection.as_str());
         let these = format!("WHERE collection = {collection}::text AND json IS NOT NULL");
         let ordered = format!(
-            "CREATE INDEX CONCURRENTLY {} ON {records} ({}, {}, {}, key) {these}",
+            "CREATE INDEX {way} {} ON {table} ({}, {}, {}, key) {these}",
             quote(&self.name),
             rank(&value),
             number(&value),
             head(&value),
         );
         let elements = format!(
-            "CREATE INDEX CONCURRENTLY {} ON {records} USING gin (({}) jsonb_path_ops) {these} AND {}",
+            "CREATE INDEX {way} {} ON {table} USING gin (({}) jsonb_path_ops) {these} AND {}",
             quote(&self.elements()),
             place.elements(&mut values),
             place.meets_array(),
         );
         [ordered, elements]
+    }
+
+    /// The statement that says what it is for.
+    fn remark(&self, layout: &Layout) -> Result<String> {
+        let remark = Remark { storage_index: self.spec.clone() };
+        let remark = serde_json::to_string(&remark)
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("the comment on an index: {error}")))?;
+        Ok(format!("COMMENT ON INDEX {} IS {}", self.qualified(&self.name, layout), literal(&remark)))
+    }
+
+    /// What makes it on a table that nobody uses yet.
+    pub(crate) fn statements(&self, table: &str, layout: &Layout) -> Result<String> {
+        let [ordered, elements] = self.definitions(table, "");
+        Ok(format!("{ordered}; {elements}; {}; ", self.remark(layout)?))
     }
 }
 
@@ -97,29 +121,32 @@ fn fnv(bytes: &[u8]) -> u128 {
     })
 }
 
-/// Which paths of a collection have an index, as far as is known.
+/// The indexes of collections, as far as is known.
 #[derive(Default)]
-pub(crate) struct Known(Mutex<HashMap<CollectionName, (Instant, Vec<Path>)>>);
+pub(crate) struct Known(Mutex<HashMap<CollectionName, Learned>>);
+
+/// The indexes of a collection, and when they were seen.
+type Learned = (Instant, Arc<[IndexSpec]>);
 
 impl Known {
-    /// How long it is believed: others make and drop indexes too. It decides how a query is read, never what it finds.
+    /// How long it is believed: others make and drop indexes too. It decides how a query is read, never what it finds; and
+    /// in which steps a batch is written.
     const BELIEVED: Duration = Duration::from_secs(10);
     /// So many collections are known at most.
     const COLLECTIONS: usize = 1_000;
 
-    fn has(&self, collection: &CollectionName, path: &Path) -> Option<bool> {
+    fn of(&self, collection: &CollectionName) -> Option<Arc<[IndexSpec]>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, paths) = known.get(collection)?;
-        (since.elapsed() < Self::BELIEVED).then(|| paths.contains(path))
+        let (since, specs) = known.get(collection)?;
+        (since.elapsed() < Self::BELIEVED).then(|| specs.clone())
     }
 
-    fn learn(&self, collection: &CollectionName, found: &[IndexSpec]) {
+    fn learn(&self, collection: &CollectionName, found: &Arc<[IndexSpec]>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= Self::COLLECTIONS {
             known.clear();
         }
-        let paths = found.iter().map(|spec| spec.path.clone()).collect();
-        known.insert(collection.clone(), (Instant::now(), paths));
+        known.insert(collection.clone(), (Instant::now(), found.clone()));
     }
 
     fn forget(&self, collection: &CollectionName) {
@@ -130,12 +157,21 @@ impl Known {
 impl Client {
     /// Whether a path has an index, or had one a moment ago.
     pub(crate) async fn has_index(&self, collection: &CollectionName, path: &Path) -> Result<bool> {
-        if let Some(has) = self.known_indexes.has(collection, path) {
-            return Ok(has);
+        Ok(self.known(collection).await?.iter().any(|spec| spec.path == *path))
+    }
+
+    /// The unique indexes that a collection has, or had a moment ago.
+    pub(crate) async fn unique_indexes(&self, collection: &CollectionName) -> Result<Vec<IndexSpec>> {
+        Ok(self.known(collection).await?.iter().filter(|spec| spec.unique).cloned().collect())
+    }
+
+    async fn known(&self, collection: &CollectionName) -> Result<Arc<[IndexSpec]>> {
+        if let Some(known) = self.known_indexes.of(collection) {
+            return Ok(known);
         }
-        let found = self.list_indexes(collection).await?;
+        let found = self.list_indexes(collection).await?.into();
         self.known_indexes.learn(collection, &found);
-        Ok(found.iter().any(|spec| spec.path == *path))
+        Ok(found)
     }
 
     /// Makes an index, and returns whether it was new.
@@ -171,25 +207,47 @@ impl Client {
         if index.spec.unique {
             self.keep_unique(index).await?;
         }
-        for definition in index.definitions(&self.layout) {
+        for table in self.leaves(&index.spec.collection).await? {
+            self.build_on(index, &table).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the part of an index that stands on one table.
+    pub(crate) async fn build_on(&self, index: &Named<'_>, table: &str) -> Result<()> {
+        let part = index.on(table);
+        for definition in part.definitions(table, "CONCURRENTLY") {
             self.alone(definition).await?;
         }
-        let remark = Remark { storage_index: index.spec.clone() };
-        let remark = serde_json::to_string(&remark)
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("the comment on an index: {error}")))?;
-        let name = index.qualified(&index.name, &self.layout);
-        self.alone(format!("COMMENT ON INDEX {name} IS {}", literal(&remark))).await
+        self.alone(part.remark(&self.layout)?).await
     }
 
     /// Removes what there is of an index.
     async fn remove(&self, index: &Named<'_>) -> Result<()> {
-        let name = index.qualified(&index.name, &self.layout);
+        let tables = self.leaves(&index.spec.collection).await?;
+        for table in &tables {
+            self.unremark(&index.on(table)).await?;
+        }
+        self.keep_unique_no_more(index).await?;
+        for table in &tables {
+            self.remove_on(index, table).await?;
+        }
+        Ok(())
+    }
+
+    async fn unremark(&self, part: &Named<'_>) -> Result<()> {
+        let name = part.qualified(&part.name, &self.layout);
         if self.relation_exists(&name).await? {
             self.alone(format!("COMMENT ON INDEX {name} IS NULL")).await?;
         }
-        self.keep_unique_no_more(index).await?;
-        for name in [&index.name, &index.elements()] {
-            let name = index.qualified(name, &self.layout);
+        Ok(())
+    }
+
+    /// Removes what there is of an index on one table.
+    pub(crate) async fn remove_on(&self, index: &Named<'_>, table: &str) -> Result<()> {
+        let part = index.on(table);
+        for name in [&part.name, &part.elements()] {
+            let name = part.qualified(name, &self.layout);
             if self.relation_exists(&name).await? {
                 self.alone(format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")).await?;
             }
@@ -221,21 +279,41 @@ impl Client {
     /// The indexes of a collection, by path.
     pub(crate) async fn list_indexes(&self, collection: &CollectionName) -> Result<Vec<IndexSpec>> {
         self.check_open()?;
+        let tables = self.leaves(collection).await?;
+        let mut found: Vec<IndexSpec> = self
+            .indexes_on(&tables)
+            .await?
+            .into_iter()
+            .filter(|spec| spec.collection == *collection)
+            .collect();
+        found.sort_unstable_by(|a, b| a.path.cmp(&b.path).then(a.unique.cmp(&b.unique)));
+        // It is there once each table has its part.
+        Ok(found
+            .chunk_by(|a, b| a == b)
+            .filter(|parts| parts.len() == tables.len())
+            .filter_map(|parts| parts.first().cloned())
+            .collect())
+    }
+
+    /// The indexes on some tables, once for each table.
+    pub(crate) async fn indexes_on(&self, tables: &[String]) -> Result<Vec<IndexSpec>> {
         let mut sql = Sql::new();
-        sql.push("SELECT obj_description(i.indexrelid, 'pg_class') FROM pg_index i WHERE i.indrelid = to_regclass(");
-        sql.bind(self.layout.records().to_owned());
-        sql.push(") AND i.indisvalid AND i.indisready");
+        sql.push("SELECT obj_description(i.indexrelid, 'pg_class') FROM pg_index i WHERE i.indrelid IN ");
+        sql.push("(SELECT to_regclass(t) FROM unnest(").bind(tables.to_vec());
+        sql.push(") t) AND i.indisvalid AND i.indisready");
         let mut found = Vec::new();
         for row in self.rows(sql).await? {
             let remark: Option<String> = row.try_get(0).map_err(damaged)?;
             // Indexes that somebody else made have other comments, or none.
             let remark: Option<Remark> = remark.and_then(|remark| serde_json::from_str(&remark).ok());
-            found.extend(
-                remark.map(|remark| remark.storage_index).filter(|spec| spec.collection == *collection),
-            );
+            found.extend(remark.map(|remark| remark.storage_index));
         }
-        found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(found)
+    }
+
+    /// Forgets which paths have an index.
+    pub(crate) fn forget_indexes(&self) {
+        self.known_indexes.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     async fn find(&self, collection: &CollectionName, path: &Path) -> Result<Option<IndexSpec>> {
@@ -257,7 +335,7 @@ impl Client {
         Err(Error::new(ErrorKind::Conflict, message).with_retry(Retry::Never))
     }
 
-    async fn relation_exists(&self, name: &str) -> Result<bool> {
+    pub(crate) async fn relation_exists(&self, name: &str) -> Result<bool> {
         let mut sql = Sql::new();
         sql.push("SELECT to_regclass(").bind(name.to_owned()).push(") IS NOT NULL");
         let row = self.row(sql).await?;
@@ -273,7 +351,11 @@ impl Client {
         let number = (fnv(index.name.as_bytes()) >> 64) as u64;
         loop {
             let mut sql = Sql::new();
-            sql.push("SELECT pg_try_advisory_xact_lock(").bind(number.cast_signed()).push(")");
+            sql.push("SELECT pg_try_advisory_xact_lock(").bind(number.cast_signed());
+            // Nor the tables below it.
+            sql.push(") AND pg_try_advisory_xact_lock_shared(")
+                .bind(Turn::Tables.lock(&self.layout))
+                .push(")");
             let rows = transaction.rows(sql).await?;
             let mine = rows.first().map_or(Ok(false), |row| row.try_get::<bool, _>(0)).map_err(damaged)?;
             if mine {

@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::convert::{RECORD_COLUMNS, RECORD_WIDTH, damaged, record};
 use crate::filter::{condition, split};
 use crate::path::Values;
-use crate::sort::{Order, is_open};
+use crate::sort::{Group, Order, is_open};
 use crate::sql::Sql;
 use crate::statements::PAGE_BYTES;
 
@@ -49,44 +49,35 @@ impl Client {
         let mut sql = Sql::once();
         let mut values = Values::bound(&mut sql);
         let order = Order::new(&query.sort, whole, &mut values);
-        // By the value that is sorted by, a range of the index comes in order, and few records with arrays beside it.
-        let split = match query.sort.first() {
-            Some(sort) => split(&query.filter, &sort.path, &mut values)?,
-            None => None,
-        };
-        let conditions = match split {
-            Some(halves) => Vec::from(halves),
-            None => vec![condition(&query.filter, &mut values)?],
-        };
         let these = self.json_of(&query.collection, &mut values);
-        let most = i64::from(query.limit) + 1;
-        let by = format!("ORDER BY {} LIMIT {most}", order.by());
         let columns =
             format!("SELECT r.*, pg_column_size(r.json)::bigint AS own, {} AS open", order.is_open());
-        let keys = after.map(|(keys, _)| keys.as_slice());
-        let halves: Vec<String> = match order.descending(keys, &mut values).filter(|_| grouped) {
-            Some((group, position)) => {
-                let key = after.map(|(_, key)| values.text(key.as_str()));
-                let position = position.zip(key);
-                conditions
-                    .iter()
-                    .map(|condition| groups(&columns, &these, condition, group, position.as_ref(), &by, most))
-                    .collect()
-            }
-            None => {
-                let after = match after {
-                    Some((keys, key)) => format!(" AND {}", order.after(keys, key, &mut values)),
-                    None => String::new(),
-                };
-                conditions
-                    .iter()
-                    .map(|condition| format!("{columns} {these} AND {condition}{after} {by}"))
-                    .collect()
-            }
+        let most = i64::from(query.limit) + 1;
+        let by = format!("ORDER BY {} LIMIT {most}", order.by());
+        let parts = if grouped {
+            let group = order.first(after.map(|(keys, _)| &keys[..]), &mut values);
+            let key = after.map(|(_, key)| values.text(key.as_str()));
+            vec![groups(&columns, &these, &group, key.as_deref(), &by, most)]
+        } else {
+            let after = match after {
+                Some((keys, key)) => format!(" AND {}", order.after(keys, key, &mut values)),
+                None => String::new(),
+            };
+            // By the value that is sorted by, a range of the index comes in order, and few records with arrays beside it.
+            let split = match query.sort.first() {
+                Some(sort) => split(&query.filter, &sort.path, &mut values)?,
+                None => None,
+            };
+            let conditions = match split {
+                Some(halves) => Vec::from(halves),
+                None => vec![condition(&query.filter, &mut values)?],
+            };
+            let part = |condition: &String| format!("{columns} {these} AND {condition}{after} {by}");
+            conditions.iter().map(part).collect()
         };
-        let found = match &halves[..] {
+        let found = match &parts[..] {
             [one] if !grouped => one.clone(),
-            halves => format!("SELECT r.* FROM (({})) r {by}", halves.join(") UNION ALL (")),
+            parts => format!("SELECT r.* FROM (({})) r {by}", parts.join(") UNION ALL (")),
         };
         sql.push("SELECT ").push(RECORD_COLUMNS).push(", r.open, r.found FROM (SELECT r.*, ");
         // The sizes are those as stored: nothing is read for them.
@@ -98,10 +89,11 @@ impl Client {
         Ok(sql)
     }
 
-    /// Whether to read a page by groups: see [`groups`]. Without an index each of its parts would read all records.
+    /// Whether to read a page by groups: see [`groups`]. Without an index each of its parts would read all records, and with
+    /// a filter, of which the planner knows little, it may sort all that match.
     async fn is_grouped(&self, query: &Query, whole: bool) -> Result<bool> {
         match &query.sort[..] {
-            [sort] if sort.direction == Direction::Desc && !whole => {
+            [sort] if sort.direction == Direction::Desc && !whole && query.filter.is_all() => {
                 self.has_index(&query.collection, &sort.path).await
             }
             _ => Ok(false),
@@ -141,38 +133,30 @@ impl Client {
     }
 }
 
-/// A page from the largest value on, in parts, of which none is read that is not needed.
+/// A page of all records from the largest value on, in parts, of which none is read that is not needed.
 ///
 /// Records with the same value come by key upwards, which is not the order of an index that is read backwards: all of
-/// them would be read and sorted for each page. So first come those with the value of the position (`a`), then those with the next
-/// value (`b`), both in the order of the index, and then the rest, sorted.
-fn groups(
-    columns: &str,
-    these: &str,
-    condition: &str,
-    group: &[String],
-    position: Option<&(String, String)>,
-    by: &str,
-    most: i64,
-) -> String {
-    let [rank, number, head] = group else { return format!("{columns} {these} AND {condition} {by}") };
-    let group = format!("({rank}, {number}, {head})");
-    let (first, below) = match position {
-        Some((value, key)) => (
+/// them would be read and sorted for each page. So first come those with the value of the position after its key (`a`),
+/// then those with the next value (`b`), both in the order of the index, and then the rest, sorted.
+fn groups(columns: &str, these: &str, group: &Group, key: Option<&str>, by: &str, most: i64) -> String {
+    let Group { rank, number, head, position } = group;
+    let value = format!("({rank}, {number}, {head})");
+    let (first, below) = match (position, key) {
+        (Some(position), Some(key)) => (
             format!(
-                "{columns} {these} AND {condition} AND {group} = ({value}) AND r.key > {key} ORDER BY r.key LIMIT {most}"
+                "{columns} {these} AND {value} = ({position}) AND r.key > {key} ORDER BY r.key LIMIT {most}"
             ),
-            format!(" AND {group} < ({value})"),
+            format!(" AND {value} < ({position})"),
         ),
-        None => (format!("{columns} {these} AND FALSE"), String::new()),
+        _ => (format!("{columns} {these} AND FALSE"), String::new()),
     };
     let next = "(SELECT v.rank FROM v), (SELECT v.number FROM v), (SELECT v.head FROM v)";
     format!(
         "WITH a AS MATERIALIZED ({first}), \
          v AS MATERIALIZED (SELECT {rank} AS rank, {number} AS number, {head} AS head {these}{below} \
          AND (SELECT count(*) FROM a) < {most} ORDER BY {rank} DESC, {number} DESC, {head} DESC LIMIT 1), \
-         b AS MATERIALIZED ({columns} {these} AND {condition} AND {group} = ({next}) ORDER BY r.key LIMIT {most}) \
-         SELECT * FROM a UNION ALL SELECT * FROM b UNION ALL ({columns} {these} AND {condition} AND {group} < ({next}) \
+         b AS MATERIALIZED ({columns} {these} AND {value} = ({next}) ORDER BY r.key LIMIT {most}) \
+         SELECT * FROM a UNION ALL SELECT * FROM b UNION ALL ({columns} {these} AND {value} < ({next}) \
          AND (SELECT count(*) FROM a) + (SELECT count(*) FROM b) < {most} {by})"
     )
 }

@@ -20,11 +20,18 @@ use crate::statements::PAGE_BYTES;
 impl Client {
     pub(crate) async fn get(&self, addresses: &[Address]) -> Result<Vec<Option<Record>>> {
         self.check_open()?;
+        let records = self.read_many(addresses).await?;
+        self.reads.fetch_add(addresses.len() as u64, Ordering::Relaxed);
+        Ok(records)
+    }
+
+    /// The records at addresses, without those that have expired.
+    pub(crate) async fn read_many(&self, addresses: &[Address]) -> Result<Vec<Option<Record>>> {
         let Some(first) = addresses.first() else { return Ok(Vec::new()) };
         let now = Timestamp::now();
         let live = |record: &Record| !record.is_expired(now);
-        let records = if let [address] = addresses {
-            vec![self.read_one(address).await?.filter(live)]
+        if let [address] = addresses {
+            Ok(vec![self.read_one(address).await?.filter(live)])
         } else {
             let keys: Vec<&str> = addresses.iter().map(|address| address.key.as_str()).collect();
             let one = addresses.iter().all(|address| address.collection == first.collection);
@@ -39,10 +46,8 @@ impl Client {
                 sql
             };
             sql.value(keys);
-            in_order(addresses, &self.rows(sql).await?, live)?
-        };
-        self.reads.fetch_add(addresses.len() as u64, Ordering::Relaxed);
-        Ok(records)
+            in_order(addresses, &self.rows(sql).await?, live)
+        }
     }
 
     /// The record at an address, expired or not.

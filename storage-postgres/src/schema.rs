@@ -226,7 +226,7 @@ fn lock_number(layout: &Layout) -> i64 {
 }
 
 /// Puts the names of a store into a migration.
-fn fill(text: &str, layout: &Layout) -> String {
+pub(crate) fn fill(text: &str, layout: &Layout) -> String {
     let mut filled = String::with_capacity(2 * text.len());
     // The end of a function's text, which no name in it may look like.
     let names = layout.qualified("");

@@ -46,7 +46,13 @@ impl Client {
         let mut sql = Sql::new();
         let records = self.layout.records();
         sql.push("SELECT pg_total_relation_size(").bind(records);
-        sql.push("::regclass) + pg_total_relation_size(").bind(self.layout.list_items());
+        // Of a partitioned table that is nothing.
+        sql.push(
+            "::regclass) + coalesce((SELECT sum(pg_total_relation_size(t.relid)) FROM pg_partition_tree(",
+        )
+        .bind(records);
+        sql.push("::regclass) t WHERE t.isleaf), 0)::bigint + pg_total_relation_size(")
+            .bind(self.layout.list_items());
         sql.push("::regclass), (SELECT reltuples::bigint FROM pg_class WHERE oid = ").bind(records);
         sql.push("::regclass), current_setting('server_version')");
         let (mut bytes, mut details) = (None, BTreeMap::<SmolStr, Tree>::new());
@@ -87,6 +93,8 @@ impl Client {
     pub(crate) async fn sweep(&self) -> Result<MaintenanceReport> {
         let now = Timestamp::now();
         let mut report = MaintenanceReport::default();
+        report.removed = self.tend_logs().await?;
+        report.examined = report.removed;
         loop {
             let removed = self.sweep_some(now).await?;
             report.examined += removed;
@@ -135,6 +143,7 @@ impl Client {
     /// Gives the room of what was removed back to the tables, and what is free at their end to the operating system. Others
     /// may go on meanwhile.
     pub(crate) async fn compact(&self) -> Result<MaintenanceReport> {
+        self.divide().await?;
         let before = self.stats().await?.bytes.unwrap_or(0);
         self.chore("VACUUM (ANALYZE)").await?;
         let after = self.stats().await?.bytes.unwrap_or(0);

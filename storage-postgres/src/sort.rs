@@ -27,6 +27,15 @@ struct Part {
     columns: Vec<String>,
 }
 
+/// The columns by which records of one value are told from others.
+pub(crate) struct Group {
+    pub(crate) rank: String,
+    pub(crate) number: String,
+    pub(crate) head: String,
+    /// The three of a position.
+    pub(crate) position: Option<String>,
+}
+
 impl Order {
     /// The order by `sort` and then by key. `whole` says whether to compare texts beyond their heads.
     pub(crate) fn new(sort: &[Sort], whole: bool, values: &mut Values<'_>) -> Self {
@@ -55,15 +64,13 @@ impl Order {
         out
     }
 
-    /// If the order is by one value from the largest on: the columns of it, and those of a position.
-    pub(crate) fn descending(
-        &self,
-        position: Option<&[SortKey]>,
-        values: &mut Values<'_>,
-    ) -> Option<(&[String], Option<String>)> {
-        let [Part { direction: Direction::Desc, columns }] = &self.parts[..] else { return None };
+    /// What the first part of the order looks at, and that of a position.
+    pub(crate) fn first(&self, position: Option<&[SortKey]>, values: &mut Values<'_>) -> Group {
+        let mut columns = self.parts.iter().flat_map(|part| part.columns.iter().cloned());
+        let mut column = || columns.next().unwrap_or_else(|| "0".to_owned());
+        let (rank, number, head) = (column(), column(), column());
         let key = position.and_then(|keys| keys.first());
-        Some((columns, key.map(|key| operands(key, columns.len(), values).join(", "))))
+        Group { rank, number, head, position: key.map(|key| operands(key, 3, values).join(", ")) }
     }
 
     /// Whether the texts of a record are so long that the whole of them matters: a boolean, never NULL.

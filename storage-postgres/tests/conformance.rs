@@ -17,3 +17,7 @@ mod tls {
 mod pooler {
     storage_testkit::conformance!(super::harness::Pooled);
 }
+
+mod partitioned {
+    storage_testkit::conformance!(super::harness::Partitioned);
+}

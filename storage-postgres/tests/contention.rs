@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use storage_core::{
-    Address, Backend, Batch, CollectionName, ErrorKind, Json, Maintenance, Mutation, Precondition, Timestamp,
-    Value,
+    Address, Backend, Batch, CollectionName, ErrorKind, IndexSpec, Json, Maintenance, Mutation, Path,
+    Precondition, Timestamp, Value,
 };
 
 use harness::{SERVER, open, schema, with};
@@ -125,4 +125,79 @@ async fn places_that_are_locked_in_vain_leave_nothing() {
     ];
     backend.write(&Batch::independent(same)).await.unwrap();
     assert_eq!(rows(), "1");
+}
+
+#[tokio::test]
+async fn an_atomic_batch_fails_by_the_first_of_its_mutations_that_cannot_be() {
+    let backend = open(&with(&SERVER.url(), "schema", &schema())).await.unwrap();
+    let put = |key, n: i64| Mutation::put(at(key), Json::from(json!({"n": n})));
+    let path = Path::new("n").unwrap();
+    let index = IndexSpec { unique: true, ..IndexSpec::new(at(0).collection, path) };
+    backend.ensure_index(&index).await.unwrap();
+    backend.write(&Batch::atomic(vec![put(0, 1), put(2, 2)])).await.unwrap();
+    let exists = || put(0, 9).on(Precondition::Absent);
+    for (mutations, kind, position) in [
+        (vec![put(4, 1), exists()], ErrorKind::Conflict, 0),
+        (vec![exists(), put(4, 1)], ErrorKind::PreconditionFailed, 0),
+        (vec![put(4, 3), put(6, 4), put(8, 4), exists()], ErrorKind::Conflict, 2),
+        // What a record gives back is free for the next, also where a later one fails.
+        (vec![Mutation::delete(at(0)), put(4, 1), put(0, 5), put(6, 5)], ErrorKind::Conflict, 3),
+        (vec![Mutation::delete(at(0)), put(4, 1), put(6, 2)], ErrorKind::Conflict, 2),
+        (vec![Mutation::delete(at(0)), put(4, 1), Mutation::touch(at(0), None)], ErrorKind::NotFound, 2),
+    ] {
+        let error = backend.write(&Batch::atomic(mutations.clone())).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.failed_mutation()),
+            (kind, Some(position)),
+            "{mutations:?}: {error:?}"
+        );
+    }
+    let moved = vec![Mutation::delete(at(0)), put(4, 1), put(0, 5)];
+    backend.write(&Batch::atomic(moved)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_bad_mutation_of_an_independent_batch_fails_alone_and_by_order() {
+    let backend = open(&with(&SERVER.url(), "schema", &schema())).await.unwrap();
+    let put = |key, n: i64| Mutation::put(at(key), Json::from(json!({"n": n})));
+    let index = IndexSpec { unique: true, ..IndexSpec::new(at(0).collection, Path::new("n").unwrap()) };
+    backend.ensure_index(&index).await.unwrap();
+    let failed = async |mutations: Vec<Mutation>| {
+        let results = backend.write(&Batch::independent(mutations)).await.unwrap();
+        let failed =
+            results.iter().enumerate().filter_map(|(at, result)| Some((at, result.as_ref().err()?.kind())));
+        failed.collect::<Vec<_>>()
+    };
+    let conflict = |at| (at, ErrorKind::Conflict);
+    // The later of two, whatever the order of their keys.
+    assert_eq!(failed(vec![put(2, 1), put(0, 1), put(4, 2)]).await, [conflict(1)]);
+    assert!(backend.get(&[at(0)]).await.unwrap()[0].is_none());
+    // Of two puts of a record, the good one stays.
+    assert_eq!(failed(vec![put(0, 3), put(0, 1), put(6, 4)]).await, [conflict(1)]);
+    let kept = backend.get(&[at(0)]).await.unwrap();
+    assert_eq!(kept[0].as_ref().unwrap().value.as_json().unwrap().as_str(), r#"{"n": 3}"#);
+    // Also where it is the first of two, and nobody ever sees its value.
+    assert_eq!(failed(vec![put(0, 1), put(0, 3)]).await, [conflict(0)]);
+    let atomic = Batch::atomic(vec![put(0, 1), put(0, 3)]);
+    assert_eq!(backend.write(&atomic).await.unwrap_err().failed_mutation(), Some(0));
+    // What another mutation gives back.
+    assert_eq!(
+        failed(vec![Mutation::delete(at(2)), put(8, 1), Mutation::increment(at(10), "n", 1)]).await,
+        []
+    );
+    // What is not given back yet: 1 is held by k8.
+    assert_eq!(failed(vec![put(2, 1), put(8, 7), put(4, 8)]).await, [conflict(0)]);
+    assert_eq!(failed(vec![put(8, 6), put(2, 7), put(4, 9)]).await, []);
+    let atomic = Batch::atomic(vec![put(2, 6), put(8, 10)]);
+    assert_eq!(backend.write(&atomic).await.unwrap_err().failed_mutation(), Some(0));
+    // Many, of which some are at odds.
+    let many: Vec<Mutation> = (0..300)
+        .map(|n| {
+            Mutation::put(
+                Address::new(at(0).collection.as_str(), format!("m{n}")).unwrap(),
+                Json::from(json!({"n": 100 + n % 290})),
+            )
+        })
+        .collect();
+    assert_eq!(failed(many).await, (290..300).map(conflict).collect::<Vec<_>>());
 }

@@ -3,19 +3,25 @@
 mod fjall;
 mod opendal;
 pub(crate) mod plugin;
+pub(crate) mod postgres;
 mod redb;
 mod redis;
 mod sqlite;
+mod sqlx;
+mod sqlx_group;
 mod storage;
+mod tokio_postgres;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::fjall::PersistMode;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use storage_testkit::servers::{RedisServer, RedisSettings};
 
+use self::postgres::Postgres;
 use crate::peer::{Durability, Peer};
 
 /// Peers that are compared with each other.
@@ -25,6 +31,8 @@ pub(crate) enum Set {
     Embedded,
     /// Clients of one Redis server, which is started on a loopback port and keeps everything in memory
     Redis,
+    /// Clients of one PostgreSQL server, which is started on a loopback port, syncing every commit
+    Postgres,
     /// Backends linked in and as plugins
     Plugins,
 }
@@ -46,6 +54,14 @@ impl Set {
                 "opendal-sled",
             ],
             Self::Redis => &["storage-redis", "redis-raw", "opendal-redis"],
+            Self::Postgres => &[
+                "storage-postgres",
+                "sqlx-raw",
+                "sqlx-group",
+                "tokio-postgres-1",
+                "tokio-postgres-10",
+                "opendal-postgres",
+            ],
             Self::Plugins => &["storage-file", "storage-file.so", "storage-redis", "storage-redis.so"],
         }
     }
@@ -55,6 +71,7 @@ impl Set {
         match self {
             Self::Embedded => "redb-group",
             Self::Redis => "redis-raw",
+            Self::Postgres => "sqlx-raw",
             Self::Plugins => "storage-file",
         }
     }
@@ -64,27 +81,46 @@ impl Set {
 pub(crate) struct Place {
     directory: PathBuf,
     plugins: PathBuf,
-    server: Option<RedisServer>,
+    redis: Option<RedisServer>,
+    postgres: Option<Postgres>,
 }
 
 impl Place {
     /// Starts the server that a set needs.
-    pub(crate) fn new(set: Set, directory: &Path, plugins: &Path) -> Result<Self> {
+    pub(crate) fn new(
+        set: Set,
+        directory: &Path,
+        plugins: &Path,
+        sync_delay: Option<Duration>,
+    ) -> Result<Self> {
         let more = ["--appendonly", "no"].map(str::to_owned).into();
         let settings = RedisSettings { more, ..RedisSettings::default() };
-        let server = if set != Set::Embedded { Some(RedisServer::start(&settings)?) } else { None };
-        Ok(Self { directory: directory.to_owned(), plugins: plugins.to_owned(), server })
+        let redis = match set {
+            Set::Redis | Set::Plugins => Some(RedisServer::start(&settings)?),
+            Set::Embedded | Set::Postgres => None,
+        };
+        let postgres = if set == Set::Postgres { Some(Postgres::start(sync_delay)?) } else { None };
+        Ok(Self { directory: directory.to_owned(), plugins: plugins.to_owned(), redis, postgres })
     }
 
-    /// The server's URL.
+    /// The URL of the Redis server.
     pub(crate) fn redis(&self) -> Result<String> {
-        let server = self.server.as_ref().context("no Redis server was started")?;
+        let server = self.redis.as_ref().context("no Redis server was started")?;
         Ok(format!("redis://{}", server.address()))
     }
 
-    /// The port of the server, if there is one.
+    /// The port of the Redis server, if there is one.
     pub(crate) fn redis_port(&self) -> Option<u16> {
-        self.server.as_ref().map(RedisServer::port)
+        self.redis.as_ref().map(RedisServer::port)
+    }
+
+    /// The PostgreSQL server, if there is one.
+    pub(crate) fn postgres_server(&self) -> Option<&Postgres> {
+        self.postgres.as_ref()
+    }
+
+    fn postgres(&self) -> Result<&Postgres> {
+        self.postgres.as_ref().context("no PostgreSQL server was started")
     }
 }
 
@@ -124,16 +160,31 @@ pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
         }
         "redis-raw" => Arc::new(redis::Redis::open(&place.redis()?).await?),
         "opendal-redis" => Arc::new(opendal::OpenDal::redis(&place.redis()?)?),
+        "storage-postgres" => {
+            let backend = storage_registry::open_backend(&place.postgres()?.server().url()).await?;
+            Arc::new(storage::Storage::new("storage-postgres", backend, Durability::Synced)?)
+        }
+        "sqlx-raw" => Arc::new(sqlx::Sqlx::open(place.postgres()?).await?),
+        "sqlx-group" => Arc::new(sqlx_group::SqlxGroup::open(place.postgres()?).await?),
+        "tokio-postgres-1" => {
+            Arc::new(tokio_postgres::TokioPostgres::open("tokio-postgres-1", 1, place.postgres()?).await?)
+        }
+        "tokio-postgres-10" => {
+            Arc::new(tokio_postgres::TokioPostgres::open("tokio-postgres-10", 10, place.postgres()?).await?)
+        }
+        "opendal-postgres" => Arc::new(opendal::OpenDal::postgres(place.postgres()?)?),
         other => bail!("no peer {other:?}"),
     })
 }
 
-/// The version of a dependency, as the lock file of this build has it.
+/// The version of a dependency, as the lock file of this build has it; the newest, if peers bring others in.
 pub(crate) fn version_of(package: &str) -> String {
     const LOCK: &str = include_str!("../../../Cargo.lock");
+    // The file has them in order.
     let entry = LOCK
         .split("[[package]]\nname = \"")
-        .find(|entry| entry.strip_prefix(package).is_some_and(|rest| rest.starts_with('"')));
+        .filter(|entry| entry.strip_prefix(package).is_some_and(|rest| rest.starts_with('"')))
+        .last();
     let version = entry.and_then(|entry| entry.split("version = \"").nth(1)?.split('"').next());
     format!("{package} {}", version.unwrap_or("of unknown version"))
 }

@@ -1,4 +1,4 @@
-//! Key-value services of Apache OpenDAL: embedded ones and Redis.
+//! Key-value services of Apache OpenDAL: embedded ones, Redis and PostgreSQL.
 //!
 //! Left out: `sqlite`, whose driver links another SQLite than rusqlite's, which cargo forbids in one binary;
 //! `rocksdb`, for its C++ build; and `cacache`, a cache on the file system.
@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use opendal::{ErrorKind, Operator, services};
 
+use super::postgres::Postgres;
 use crate::peer::{Durability, Feature, Page, Peer, PeerInfo};
 
 /// A service of OpenDAL.
@@ -43,6 +44,14 @@ impl OpenDal {
         let service = services::Redis::default().endpoint(url).root("/opendal");
         let how = "its own pool of connections, a command for each call";
         Self::new("opendal-redis", Operator::new(service)?, Durability::NotSynced, how)
+    }
+
+    pub(crate) fn postgres(postgres: &Postgres) -> Result<Self> {
+        postgres.tables("opendal")?;
+        let url = postgres.server().url();
+        let service = services::Postgresql::default().connection_string(&url).table("opendal_records");
+        let how = "its own pool of connections, with the defaults of its driver (sqlx 0.8); a statement for each call";
+        Self::new("opendal-postgres", Operator::new(service)?, Durability::Synced, how)
     }
 
     fn new(

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sqlx::Row as _;
 use storage_core::apply::{Next, apply};
 use storage_core::{
@@ -46,38 +47,33 @@ enum Mode {
 }
 
 impl Client {
-    /// Mutations that stand alone, in as few transactions as it takes.
+    /// Mutations that stand alone, in as few transactions as it takes: where what some carry is not taken, halves find out
+    /// which, in their order.
     pub(super) async fn write_generally<'m>(
         &self,
         group: &[Item<'m>],
         now: Timestamp,
         results: &mut Results<'m>,
     ) -> Result<()> {
-        let records = by_record(group);
-        let mut parts: Vec<&[(&Address, Vec<Item<'m>>)]> = vec![&records];
+        let mut parts = vec![group];
         let mut swept = false;
         while let Some(part) = parts.pop() {
-            let items: Vec<Item<'m>> = part.iter().flat_map(|(_, items)| items).copied().collect();
-            let error = match self.attempt(&items, now, Mode::Independent).await {
+            let error = match self.attempt(part, now, Mode::Independent).await {
                 Ok(written) => {
-                    items
-                        .iter()
-                        .zip(written)
-                        .for_each(|((position, _), result)| results.set(*position, result));
+                    let positions = part.iter().map(|(position, _)| *position);
+                    positions.zip(written).for_each(|(position, result)| results.set(position, result));
                     continue;
                 }
                 Err(error) if is_of_data(&error) => error,
                 Err(error) => return Err(error),
             };
-            if code(&error) == Some("23505")
-                && !std::mem::replace(&mut swept, true)
-                && self.sweep_some(now).await? > 0
-            {
+            let taken = code(&error) == Some("23505");
+            if taken && !std::mem::replace(&mut swept, true) && self.sweep_some(now).await? > 0 {
                 parts.push(part);
                 continue;
             }
             match part {
-                [(_, of_one)] => self.one_by_one(of_one, &error, now, results).await?,
+                [(position, _)] => results.set(*position, Err(error)),
                 _ => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
@@ -87,46 +83,24 @@ impl Client {
         Ok(())
     }
 
-    /// The mutations of one record, each in a transaction of its own, as the database does not take one of them.
-    async fn one_by_one<'m>(
+    /// All mutations or none, with `singly` each written at once.
+    pub(super) async fn transact(
         &self,
-        items: &[Item<'m>],
-        error: &Error,
+        items: &[Item<'_>],
         now: Timestamp,
-        results: &mut Results<'m>,
-    ) -> Result<()> {
-        if let [(position, _)] = items {
-            results.set(*position, Err(error.clone()));
-            return Ok(());
-        }
-        for item in items {
-            match self.attempt(std::slice::from_ref(item), now, Mode::Independent).await {
-                Ok(mut written) => {
-                    if let Some(result) = written.pop() {
-                        results.set(item.0, result);
-                    }
+        singly: bool,
+    ) -> Result<Vec<Result<Written>>> {
+        let mode = if singly { Mode::Singly } else { Mode::Atomic };
+        match self.attempt(items, now, mode).await {
+            Err(error) if is_of_data(&error) => {
+                if code(&error) == Some("23505") {
+                    self.sweep_some(now).await?;
                 }
-                Err(error) if is_of_data(&error) => results.set(item.0, Err(error)),
-                Err(error) => return Err(error),
+                // Once more, without what has expired, and to learn which of them it is.
+                self.attempt(items, now, Mode::Singly).await
             }
+            done => done,
         }
-        Ok(())
-    }
-
-    /// All mutations or none.
-    pub(super) async fn transact(&self, items: &[Item<'_>], now: Timestamp) -> Result<Vec<Result<Written>>> {
-        let mut done = self.attempt(items, now, Mode::Atomic).await;
-        let of_data = |done: &Result<_>| done.as_ref().err().filter(|error| is_of_data(error)).cloned();
-        if let Some(error) = of_data(&done)
-            && error.failed_mutation().is_none()
-        {
-            if code(&error) == Some("23505") {
-                self.sweep_some(now).await?;
-            }
-            // Once more, to learn which of them it is.
-            done = self.attempt(items, now, Mode::Singly).await;
-        }
-        done
     }
 
     /// One transaction, again while others get in its way. An error says that nothing was done, unless it says otherwise.
@@ -185,19 +159,20 @@ impl Client {
                 (_, Err(error)) => {
                     // One before it may be what the database does not take: that would be the error then.
                     if changed {
-                        self.store_rows(transaction, &mut states).await?;
+                        self.store_rows(transaction, &mut states, true).await?;
                     }
                     return Err(at(error, *position));
                 }
             }
             if mode == Mode::Singly {
-                self.store_rows(transaction, &mut states).await.map_err(|error| at(error, *position))?;
+                let stored = self.store_rows(transaction, &mut states, true).await;
+                stored.map_err(|error| at(error, *position))?;
             }
         }
         if changed {
             // What records that go held in unique indexes is free for those that come.
             self.remove_rows(transaction, &states).await?;
-            self.store_rows(transaction, &mut states).await?;
+            self.store_rows(transaction, &mut states, false).await?;
         }
         Ok((results, changed))
     }
@@ -246,13 +221,28 @@ impl Client {
         Ok(states)
     }
 
-    /// Writes the records that changed, and the items that were added.
-    async fn store_rows(&self, transaction: &mut Transaction<'_>, states: &mut States<'_>) -> Result<()> {
+    /// Writes the records that changed, and the items that were added. With `vacate`, the rows of records that are gone
+    /// become places without a value, since others may come there before the end.
+    async fn store_rows(
+        &self,
+        transaction: &mut Transaction<'_>,
+        states: &mut States<'_>,
+        vacate: bool,
+    ) -> Result<()> {
+        let nothing = Value::bytes(Bytes::new());
+        let long_ago = Timestamp::from_millis(i64::MIN);
         let mut rows = Rows::default();
         let (mut created, mut updated) = (Vec::new(), Vec::new());
         let (mut lists, mut positions, mut texts) = (Vec::new(), Vec::new(), Vec::new());
-        for state in states.values().filter(|state| state.changed) {
-            let Some(record) = &state.current else { continue };
+        for (address, state) in states.iter().filter(|(_, state)| state.changed) {
+            let Some(record) = &state.current else {
+                if vacate && state.row {
+                    rows.push(address, &nothing, 0, Some(long_ago), 0);
+                    created.push(Time(long_ago));
+                    updated.push(Time(long_ago));
+                }
+                continue;
+            };
             let number = version_number(&record.version).unwrap_or_default();
             rows.push(&record.address, &record.value, number, record.expires_at, state.list_id);
             created.push(Time(record.created_at));
@@ -277,7 +267,7 @@ impl Client {
             sql.value(texts.iter().map(|text| &**text).collect::<Vec<_>>());
             transaction.execute(sql).await?;
         }
-        for state in states.values_mut().filter(|state| state.current.is_some()) {
+        for state in states.values_mut() {
             state.changed = false;
             state.added.clear();
         }

@@ -9,6 +9,7 @@ mod conditional;
 mod delete;
 mod general;
 mod increment;
+mod order;
 mod put;
 mod results;
 pub(crate) mod rows;
@@ -22,6 +23,7 @@ use storage_core::{
 };
 
 use crate::client::Client;
+use crate::write::order::unrepeated;
 use crate::write::results::Results;
 
 /// A mutation and its position in the batch.
@@ -83,15 +85,35 @@ impl Client {
 
     async fn write_independent(&self, items: &[Item<'_>], now: Timestamp) -> Result<Vec<Result<Written>>> {
         let mut results = Results::new(items.len());
-        for (class, group) in classify(items, now) {
-            self.write_class(class, &group, now, &mut results).await;
+        let unique = self.unique_among(items).await?;
+        if unique.is_empty() {
+            self.write_part(items, now, &mut results).await;
+            return results.finish();
+        }
+        for part in unrepeated(items) {
+            match self.passes_values(part, &unique).await {
+                Ok(false) => self.write_part(part, now, &mut results).await,
+                Ok(true) => {
+                    for item in part {
+                        self.write_part(std::slice::from_ref(item), now, &mut results).await;
+                    }
+                }
+                // It was only read, and nothing is done.
+                Err(error) => results.fail(part, &error.with_retry(Retry::Safe)),
+            }
+        }
+        results.finish()
+    }
+
+    async fn write_part<'m>(&self, part: &[Item<'m>], now: Timestamp, results: &mut Results<'m>) {
+        for (class, group) in classify(part, now) {
+            self.write_class(class, &group, now, results).await;
         }
         let mut left = results.take_left();
         if !left.is_empty() {
             left.sort_unstable_by_key(|(position, _)| *position);
-            self.write_class(Class::General, &left, now, &mut results).await;
+            self.write_class(Class::General, &left, now, results).await;
         }
-        results.finish()
     }
 
     /// Mutations of one class. Those that it could not do are left for the general way.
@@ -141,7 +163,10 @@ impl Client {
         let class = Class::of(items[0].1, now);
         let same = items.iter().all(|(_, mutation)| Class::of(mutation, now) == class);
         // One statement does all of it or nothing, and nothing that is there can stand in its way.
-        if same && class == Class::Put {
+        let unique = self.unique_among(items).await?;
+        let singly =
+            !unique.is_empty() && (unrepeated(items).len() > 1 || self.passes_values(items, &unique).await?);
+        if same && class == Class::Put && !singly {
             if let Some(results) = self.put_at_once(items, now).await? {
                 return Ok(results);
             }
@@ -150,7 +175,7 @@ impl Client {
             self.delete(items, now, &mut results).await?;
             return results.finish();
         }
-        self.transact(items, now).await
+        self.transact(items, now, singly).await
     }
 }
 

@@ -1,7 +1,6 @@
 //! Puts without preconditions.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
 use storage_core::{Address, Change, Effect, Result, Timestamp, Value, Written};
 
@@ -35,9 +34,8 @@ impl Client {
         now: Timestamp,
         results: &mut Results<'m>,
     ) -> Result<()> {
-        let puts = self.puts(group);
-        for chunk in chunks(&puts) {
-            self.put_chunk(&puts[chunk], now, results).await?;
+        for chunk in chunks(group) {
+            self.put_chunk(chunk, now, results).await?;
         }
         Ok(())
     }
@@ -70,31 +68,36 @@ impl Client {
         by_record(group).into_iter().filter_map(record).collect()
     }
 
-    /// Puts the records of one statement. Where what some carry is not taken, by the database or by a unique index, halves
-    /// find out which.
-    async fn put_chunk<'m>(&self, puts: &[Put<'m>], now: Timestamp, results: &mut Results<'m>) -> Result<()> {
-        let mut parts: Vec<&[Put<'m>]> = vec![puts];
+    /// Puts by one statement. Where what some carry is not taken, by the database or by a unique index, halves find out
+    /// which: in the order of the batch, so that it is the later of two that are at odds.
+    async fn put_chunk<'m>(
+        &self,
+        chunk: &[Item<'m>],
+        now: Timestamp,
+        results: &mut Results<'m>,
+    ) -> Result<()> {
+        let mut parts = vec![chunk];
         let mut swept = false;
         while let Some(part) = parts.pop() {
-            let error = match self.execute(self.put_statement(part, now)).await {
+            let puts = self.puts(part);
+            let error = match self.execute(self.put_statement(&puts, now)).await {
                 Ok(_) => {
-                    part.iter().for_each(|put| put.done(results));
+                    puts.iter().for_each(|put| put.done(results));
                     continue;
                 }
                 Err(error) if is_of_data(&error) => error,
                 Err(error) => return Err(error),
             };
-            if code(&error) == Some("23505") && !std::mem::replace(&mut swept, true) {
-                // What has expired holds no value any more, but the index does not know.
-                if self.sweep_some(now).await? > 0 {
-                    parts.push(part);
-                    continue;
-                }
+            let taken = code(&error) == Some("23505");
+            // What has expired holds no value any more, but the index may not know.
+            if taken && !std::mem::replace(&mut swept, true) && self.sweep_some(now).await? > 0 {
+                parts.push(part);
+                continue;
             }
             match part {
-                [put] => {
-                    put.items.iter().for_each(|((position, _), _)| results.set(*position, Err(error.clone())))
-                }
+                // Another mutation of the batch may give the value back.
+                [_] if taken && results.len() > chunk.len() => results.leave(part),
+                [(position, _)] => results.set(*position, Err(error)),
                 _ => {
                     let (first, second) = part.split_at(part.len() / 2);
                     parts.extend([second, first]);
@@ -158,16 +161,17 @@ impl<'m> Put<'m> {
     }
 }
 
-/// Cuts records into the parts of one statement each.
-fn chunks(puts: &[Put<'_>]) -> Vec<Range<usize>> {
+/// Cuts puts into the parts of one statement each.
+fn chunks<'a, 'm>(group: &'a [Item<'m>]) -> Vec<&'a [Item<'m>]> {
     let (mut chunks, mut start, mut bytes) = (Vec::new(), 0, 0);
-    for (at, put) in puts.iter().enumerate() {
-        bytes += put.value.size();
+    for (at, (_, mutation)) in group.iter().enumerate() {
+        let size = mutation.size();
+        bytes += size;
         if at - start == ROWS_AT_ONCE || (bytes > BYTES_AT_ONCE && at > start) {
-            chunks.push(start..at);
-            (start, bytes) = (at, put.value.size());
+            chunks.push(&group[start..at]);
+            (start, bytes) = (at, size);
         }
     }
-    chunks.push(start..puts.len());
+    chunks.push(&group[start..]);
     chunks
 }

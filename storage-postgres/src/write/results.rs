@@ -25,6 +25,11 @@ impl<'m> Results<'m> {
         Self { slots, gone: None, lost: 0, unknown: None, left: Vec::new() }
     }
 
+    /// How many mutations the batch has.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     pub(super) fn set(&mut self, position: usize, result: Result<Written>) {
         if let Some(slot) = self.slots.get_mut(position) {
             *slot = Some(result);

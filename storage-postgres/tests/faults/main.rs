@@ -1,6 +1,7 @@
 //! What goes wrong between a program and real servers, and whether it is told, in time, and mended.
 #![allow(clippy::unwrap_used, reason = "a panic is the failing test's message, also in helpers")]
 
+mod changes;
 mod connection;
 mod failover;
 mod full;

@@ -1,7 +1,7 @@
 //! PostgreSQL stores on servers that the tests start.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
@@ -16,6 +16,24 @@ pub(crate) const PASSWORD: &str = "correct-horse-battery";
 
 pub(crate) async fn open(url: &str) -> Result<Arc<dyn Backend>> {
     POSTGRES.open(POSTGRES.config_from_url(url)?).await
+}
+
+/// As [`open`], with partitions, into which the tables are brought first.
+pub(crate) async fn open_divided(url: &str, partitions: serde_json::Value) -> Result<Arc<dyn Backend>> {
+    let backend = open_with_partitions(url, partitions).await?;
+    backend.maintain(storage_core::Maintenance::Compact).await?;
+    Ok(backend)
+}
+
+/// As [`open`], with partitions in the configuration.
+pub(crate) async fn open_with_partitions(
+    url: &str,
+    partitions: serde_json::Value,
+) -> Result<Arc<dyn Backend>> {
+    let mut config = POSTGRES.config_from_url(url)?;
+    config["partitions"] = partitions;
+    POSTGRES.validate(&config)?;
+    POSTGRES.open(config).await
 }
 
 /// A URL with one more parameter, its value escaped.
@@ -57,6 +75,26 @@ impl Harness for Standalone {
         let server = given("STORAGE_TEST_POSTGRES_URL", || SERVER.url());
         let bad = format!("postgres://storage@127.0.0.1:{}/storage", free_port()?);
         Ok(Box::new(Shared::new(server, bad)))
+    }
+}
+
+/// As [`Standalone`], with a third of the collections in a table of each kind: hashed, of logs, and the rest.
+pub(crate) struct Partitioned;
+
+#[async_trait]
+impl Harness for Partitioned {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let server = given("STORAGE_TEST_POSTGRES_URL", || SERVER.url());
+        let bad = format!("postgres://storage@127.0.0.1:{}/storage", free_port()?);
+        // The names that the suite gives to collections.
+        let third = |which: usize| -> Vec<String> {
+            (0..900).filter(|number| number % 3 == which).map(|number| format!("case{number}")).collect()
+        };
+        let partitions = serde_json::json!([
+            {"collections": third(0), "hash": 4},
+            {"collections": third(1), "range": "1day", "ahead": 1},
+        ]);
+        Ok(Box::new(Shared { partitions: Some(partitions), ..Shared::new(server, bad) }))
     }
 }
 
@@ -193,20 +231,39 @@ struct Shared {
     bad: String,
     password: Option<String>,
     remains: bool,
+    partitions: Option<serde_json::Value>,
+    divided: AtomicBool,
 }
 
 impl Shared {
     fn new((server, remains): (String, bool), bad: String) -> Self {
         let user = server.split_once("://").and_then(|(_, rest)| rest.split_once('@')).map(|(user, _)| user);
         let password = user.and_then(|user| user.split_once(':')).map(|(_, password)| password.to_owned());
-        Self { server, schema: schema(), bad, password, remains }
+        Self {
+            server,
+            schema: schema(),
+            bad,
+            password,
+            remains,
+            partitions: None,
+            divided: AtomicBool::new(false),
+        }
     }
 }
 
 #[async_trait]
 impl Fixture for Shared {
     async fn open(&self) -> Result<Arc<dyn Backend>> {
-        open(&with(&self.server, "schema", &self.schema)).await
+        let url = with(&self.server, "schema", &self.schema);
+        match &self.partitions {
+            Some(partitions) if !self.divided.load(Ordering::Acquire) => {
+                let backend = open_divided(&url, partitions.clone()).await?;
+                self.divided.store(true, Ordering::Release);
+                Ok(backend)
+            }
+            Some(partitions) => open_with_partitions(&url, partitions.clone()).await,
+            None => open(&url).await,
+        }
     }
 
     fn persistent(&self) -> bool {

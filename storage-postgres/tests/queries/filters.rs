@@ -3,8 +3,10 @@
 use proptest::test_runner::TestRunner;
 use serde_json::json;
 use storage_core::query::Selection;
-use storage_core::{Address, Count, Filter, IndexSpec, Json, Page, Query, Record, Timestamp, Value, Version};
-use storage_testkit::helpers::{keys_of, numbered, ok};
+use storage_core::{
+    Address, CollectionName, Count, Filter, IndexSpec, Json, Page, Query, Record, Timestamp, Value, Version,
+};
+use storage_testkit::helpers::{address, keys_of, numbered, ok};
 
 use crate::{Own, arbitrary, generate, name, rounds};
 
@@ -59,18 +61,7 @@ async fn orders_and_pages_are_those_of_the_reference() {
         let collection = name(&format!("c{round}"));
         let documents = documents(&mut runner);
         own.put(&collection, &documents).await;
-        let mut records: Vec<Record> = documents
-            .iter()
-            .map(|(key, json)| Record {
-                address: Address::new(collection.as_str(), key).expect("an address"),
-                value: Value::Json(json.clone()),
-                version: Version::from_sequence(0),
-                created_at: Timestamp::from_millis(0),
-                updated_at: Timestamp::from_millis(0),
-                expires_at: None,
-            })
-            .collect();
-        records.sort_by(|a, b| a.address.cmp(&b.address));
+        let records = records(&collection, &documents);
         if round % 2 == 1 {
             let paths = generate(&mut runner, &arbitrary::path(), 4);
             for path in paths.into_iter().chain(["a", "b"].map(|path| path.parse().expect("a path"))) {
@@ -79,18 +70,38 @@ async fn orders_and_pages_are_those_of_the_reference() {
         }
         for (sort, filter) in generate(&mut runner, &(arbitrary::sort(), arbitrary::filter()), 40) {
             for (filter, limit) in [(Filter::all(), 9), (filter, 100)] {
-                let mut query = Query { sort: sort.clone(), limit, ..Query::new(collection.clone(), filter) };
-                loop {
-                    let page = ok(own.backend.query(&query).await, "query");
-                    let expected = reference(&query, &records);
-                    assert_eq!(keys_of(&page.items), keys_of(&expected.items), "a page of {query:?}");
-                    assert_eq!(page.next.is_some(), expected.next.is_some(), "whether more follow {query:?}");
-                    query.after = page.next;
-                    if query.after.is_none() {
-                        break;
-                    }
-                }
+                let query = Query { sort: sort.clone(), limit, ..Query::new(collection.clone(), filter) };
+                pages(&own, query, &records).await;
             }
+        }
+    }
+}
+
+/// The documents as records, by key.
+fn records(collection: &CollectionName, documents: &[(String, Json)]) -> Vec<Record> {
+    let record = |(key, json): &(String, Json)| Record {
+        address: address(collection, key),
+        value: Value::Json(json.clone()),
+        version: Version::from_sequence(0),
+        created_at: Timestamp::from_millis(0),
+        updated_at: Timestamp::from_millis(0),
+        expires_at: None,
+    };
+    let mut records: Vec<Record> = documents.iter().map(record).collect();
+    records.sort_by(|a, b| a.address.cmp(&b.address));
+    records
+}
+
+/// Reads all pages; each is that of the reference.
+async fn pages(own: &Own, mut query: Query, records: &[Record]) {
+    loop {
+        let page = ok(own.backend.query(&query).await, "query");
+        let expected = reference(&query, records);
+        assert_eq!(keys_of(&page.items), keys_of(&expected.items), "a page of {query:?}");
+        assert_eq!(page.next.is_some(), expected.next.is_some(), "whether more follow {query:?}");
+        query.after = page.next;
+        if query.after.is_none() {
+            return;
         }
     }
 }
@@ -103,6 +114,33 @@ fn reference(query: &Query, records: &[Record]) -> Page<Record> {
         }
     }
     ok(selection.finish(), "a page")
+}
+
+/// Records of few values come by key within each, in both directions, however the pages fall, with an index.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_values_are_paged_by_key() {
+    let own = Own::open().await;
+    let collection = name("few");
+    let values = ["null", "false", "true", "0", "1", "1.0", "\"a\"", "\"b\"", "[1]", "{}", "{\"k\": 1}"];
+    let document = |i: usize| match values.get(i % (values.len() + 1)) {
+        Some(value) => format!(r#"{{"g": {value}, "one": 1}}"#),
+        None => "{}".to_owned(),
+    };
+    let documents: Vec<_> =
+        (0..70).map(|i| (numbered(i * 31 % 70), Json::parse(document(i)).expect("valid JSON"))).collect();
+    own.put(&collection, &documents).await;
+    let records = records(&collection, &documents);
+    for path in ["g", "one"] {
+        let index = IndexSpec::new(collection.clone(), path.parse().expect("a path"));
+        ok(own.backend.ensure_index(&index).await, "ensure_index");
+    }
+    for order in ["g", "g:desc", "one", "one:desc"] {
+        for limit in [1, 3, 7, 100] {
+            let sort = vec![order.parse().expect("a sort")];
+            pages(&own, Query { sort, limit, ..Query::new(collection.clone(), Filter::all()) }, &records)
+                .await;
+        }
+    }
 }
 
 /// Texts that are equal over more than an index has of them are told apart, and order by what follows.

@@ -132,6 +132,16 @@ async fn expired_records_hold_nothing() {
         "INSERT INTO @.records (collection, key, json) VALUES ('c', 'b', '{\"u\": 1}') RETURNING 1::bigint";
     assert_eq!(own.number(sql).await, 1, "the second, once the first has expired");
     ok(backend.maintain(storage_core::Maintenance::Sweep).await, "sweep");
+    // A record that is given more time holds on, and one that is given less lets go.
+    let two = |key: &str| Mutation::put(address(&collection, key), Json::from(serde_json::json!({"u": 2})));
+    let soon = Timestamp::now().saturating_add(Duration::from_millis(300));
+    ok(write_one(backend, two("d").expiring(Some(soon))).await, "a put");
+    ok(write_one(backend, Mutation::touch(address(&collection, "d"), None)).await, "a touch");
+    ok(write_one(backend, put("b").expiring(Some(soon))).await, "the same value, with an expiry");
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let held = write_one(backend, two("e")).await.expect_err("the record does not expire any more");
+    assert_eq!(held.kind(), ErrorKind::Conflict);
+    assert_eq!(own.number(&sql.replace("'b'", "'f'")).await, 1, "the record has expired");
     let late = write_one(backend, put("c")).await.expect_err("the sweep of the first lets nothing go");
     assert_eq!(late.kind(), ErrorKind::Conflict);
 }
