@@ -187,7 +187,7 @@ fn walked(from: &str, run: &str, values: &mut Values<'_>) -> String {
     format!("(SELECT jsonb_path_query(s.v, {path}::jsonpath) AS v FROM {from}) s")
 }
 
-/// How a value sorts against those of other types, NULL being none: the order of [`storage_core::SortKey`].
+/// How a value sorts against those of other types, NULL being none: the order of `storage_core`'s sort keys.
 pub(crate) fn rank(value: &str) -> String {
     format!(
         "(CASE jsonb_typeof({value}) WHEN 'null' THEN 1 \

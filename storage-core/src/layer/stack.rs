@@ -16,9 +16,9 @@ use crate::{Backend, Capabilities, Coalescing, Error, Result};
 pub enum Layer {
     /// Lets records expire as their collection says: [`Expire`].
     TimeToLive(TimeToLive),
-    /// A span for every call: [`Tracing`].
+    /// A span for every call: [`Tracing`](super::Tracing).
     Tracing,
-    /// How long calls take: [`Metrics`].
+    /// How long calls take: [`Metrics`](super::Metrics).
     Metrics,
     /// Repeats what failed for a passing reason: [`Retry`].
     Retry(Retry),
