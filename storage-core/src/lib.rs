@@ -19,6 +19,7 @@ mod page;
 pub mod query;
 mod record;
 mod request;
+mod secret;
 pub mod store;
 mod time;
 mod url;
@@ -41,6 +42,7 @@ pub use page::{Cursor, MAX_CURSOR_BYTES, Page};
 pub use query::{Count, Direction, Filter, ListItems, ListRange, Path, Query, Scan, Sort, Test};
 pub use record::Record;
 pub use request::Request;
+pub use secret::Secret;
 pub use store::{
     Collection, Counters, Entry, IDEMPOTENCY_COLLECTION, IDEMPOTENCY_RETENTION, Idempotent, List, Store,
     Transaction, TransactionCollection,

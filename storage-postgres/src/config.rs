@@ -1,13 +1,12 @@
 //! The configuration of a PostgreSQL store.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Tree;
-use storage_core::{Error, Result, StoreUrl, decode_config};
+use storage_core::{Error, Result, Secret, StoreUrl, decode_config};
 
 use crate::descriptor::schema;
 use crate::partition::PartitionSet;
@@ -38,30 +37,6 @@ pub enum Target {
     Primary,
     /// The first that answers.
     Any,
-}
-
-/// A password; `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
 }
 
 /// The configuration of a PostgreSQL store.

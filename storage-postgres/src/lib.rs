@@ -28,7 +28,7 @@ mod write;
 
 pub use backend::PostgresBackend;
 pub use changes::stop_changes;
-pub use config::{PostgresConfig, Secret, Target, TlsMode};
+pub use config::{PostgresConfig, Target, TlsMode};
 pub use descriptor::{POSTGRES, PostgresType};
 pub use partition::{Expired, KeyTime, PartitionSet};
 pub use pool::{PoolSettings, PoolStats};

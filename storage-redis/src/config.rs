@@ -8,7 +8,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Tree, json};
-use storage_core::{CollectionName, Error, Result, StoreUrl, decode_config};
+use storage_core::{CollectionName, Error, Result, Secret, StoreUrl, decode_config};
 
 use crate::raw::overlap;
 
@@ -64,30 +64,6 @@ impl fmt::Display for RawValues {
             Self::Json => "JSON",
             Self::Bytes => "bytes",
         })
-    }
-}
-
-/// A password; `Debug` does not show it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The text itself.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Secret {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
     }
 }
 

@@ -17,6 +17,6 @@ mod server;
 mod write;
 
 pub use backend::RedisBackend;
-pub use config::{Format, RawValues, RedisConfig, Secret, Serializer, Topology};
+pub use config::{Format, RawValues, RedisConfig, Serializer, Topology};
 pub use descriptor::{REDIS, RedisType};
 pub use raw::RawBackend;
