@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -173,12 +173,13 @@ async fn writers_go_on_while_an_index_is_made() {
     let own = Own::open().await;
     let collection = name("c");
     let index = unique("c", "u");
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, refused) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
     let mut writers = Vec::new();
     for writer in 0..4_u32 {
-        let (backend, stop, collection) = (own.backend.clone(), stop.clone(), collection.clone());
+        let (backend, collection) = (own.backend.clone(), collection.clone());
+        let (stop, refused) = (stop.clone(), refused.clone());
         writers.push(tokio::spawn(async move {
-            let (mut n, mut refused) = (writer, 0);
+            let mut n = writer;
             while !stop.load(Ordering::Relaxed) {
                 n = n.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 // Most values are of one record alone.
@@ -192,15 +193,20 @@ async fn writers_go_on_while_an_index_is_made() {
                 };
                 match write_one(&*backend, mutation).await {
                     Ok(_) => {}
-                    Err(error) if error.kind() == ErrorKind::Conflict => refused += 1,
+                    Err(error) if error.kind() == ErrorKind::Conflict => {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
                     Err(error) => panic!("{error}"),
                 }
             }
-            refused
         }));
     }
-    let mut made = 0;
-    for _ in 0..15 {
+    let (mut made, mut rounds) = (0, 0);
+    let until = Instant::now() + Duration::from_secs(60);
+    // On a slow machine it takes longer until both have happened.
+    while rounds < 15 || made == 0 || refused.load(Ordering::Relaxed) == 0 {
+        assert!(Instant::now() < until, "{made} made, {refused:?} refused");
+        rounds += 1;
         match own.backend.ensure_index(&index).await {
             Ok(new) => {
                 assert!(new);
@@ -228,13 +234,11 @@ async fn writers_go_on_while_an_index_is_made() {
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     stop.store(true, Ordering::Relaxed);
-    let mut refused = 0;
     for writer in writers {
-        refused += writer.await.expect("a writer");
+        writer.await.expect("a writer");
     }
     let differ = "SELECT count(*) FROM (SELECT key, 'n' || (json ->> 'u') AS value FROM @.records \
                   WHERE json IS NOT NULL) r FULL JOIN @.unique_values u USING (key, value) \
                   WHERE r.key IS NULL OR u.key IS NULL";
     assert_eq!(own.number(differ).await, 0);
-    assert!(made > 0 && refused > 0, "{made} made, {refused} refused");
 }
