@@ -118,7 +118,12 @@ fn entries_serialise_flat() {
 #[test]
 fn every_enabled_backend_is_linked_in() {
     let names: Vec<_> = Registry::linked().list().iter().map(|entry| entry.name.to_string()).collect();
-    let enabled = [("file", cfg!(feature = "file")), ("memory", true), ("redis", cfg!(feature = "redis"))];
+    let enabled = [
+        ("file", cfg!(feature = "file")),
+        ("memory", true),
+        ("postgres", cfg!(feature = "postgres")),
+        ("redis", cfg!(feature = "redis")),
+    ];
     let expected: Vec<_> = enabled.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect();
     assert_eq!(names, expected);
     assert!(std::ptr::eq(Registry::global(), Registry::global()));
