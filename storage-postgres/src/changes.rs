@@ -18,6 +18,7 @@ use crate::convert::{RECORD_COLUMNS, RECORD_WIDTH, Time, damaged, record};
 use crate::layout::quote;
 use crate::listen::Waiting;
 use crate::path::literal;
+use crate::read::OWN_BYTES;
 use crate::sql::Sql;
 use crate::statements::PAGE_BYTES;
 
@@ -144,7 +145,7 @@ impl Client {
         sql.push(" ORDER BY c.xid, c.seq LIMIT ").bind(i64::from(changes.limit)).push("), ");
         // The sizes of the records as stored, so that a page does not become too large.
         sql.push("p AS (SELECT r.*, c.xid AS c_xid, c.seq AS c_seq, c.at AS c_at, c.collection AS c_collection, c.key AS c_key, ");
-        sql.push("sum(coalesce(pg_column_size(r.json), pg_column_size(r.bytes), 8)) OVER (ORDER BY c.xid, c.seq) AS c_bytes ");
+        sql.push("sum(").push(OWN_BYTES).push(") OVER (ORDER BY c.xid, c.seq) AS c_bytes ");
         sql.push("FROM c LEFT JOIN ").push(self.layout.records());
         sql.push(" r ON r.collection = c.collection AND r.key = c.key) ");
         sql.push("SELECT ")

@@ -5,6 +5,8 @@
 //! - Text in PostgreSQL has no NUL, and JSON may. In JSON strings and names the four lowest characters are written as
 //!   three others: U+0001 and then two of U+0002 and U+0003. No other text reads like it, the order of texts and whether
 //!   one is part of another stay as they are, and nearly no text has such characters.
+//! - Numbers in JSON that compare here as others than their digits say are stored as those, and beside them, in the column
+//!   `bytes`, stands the text as it was given.
 //! - A version is a 64-bit number, shown as 16 hexadecimal digits.
 
 use std::borrow::Cow;
@@ -21,6 +23,8 @@ use sqlx::{Decode, Encode, Postgres, Row as _, Type};
 use storage_core::{
     Address, Blob, CollectionName, Error, ErrorKind, Json, Key, Record, Result, Timestamp, Value, Version,
 };
+
+use crate::numbers;
 
 /// What [`record`] reads, of the table with the alias `r`, as the first columns of a row.
 pub(crate) const RECORD_COLUMNS: &str = "r.collection, r.key, r.kind, r.version, r.created_at, r.updated_at, \
@@ -63,7 +67,10 @@ pub(crate) fn record(row: &PgRow) -> Result<Record> {
 /// As [`record`], for a record whose address is known.
 pub(crate) fn record_at(address: Address, row: &PgRow) -> Result<Record> {
     let value = match row.try_get_unchecked::<i8, _>(2).map_err(damaged)? {
-        kind::JSON => Value::Json(read_json(row.try_get_unchecked(7).map_err(damaged)?)),
+        kind::JSON => {
+            let exact = row.try_get_unchecked(8).map_err(damaged)?;
+            Value::Json(read_json(row.try_get_unchecked(7).map_err(damaged)?, exact))
+        }
         kind::BYTES => {
             let data: &[u8] = row.try_get_unchecked(8).map_err(damaged)?;
             let media_type: &str = row.try_get_unchecked(9).map_err(damaged)?;
@@ -222,11 +229,21 @@ pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// JSON text as it is stored: what the database cannot hold is written otherwise, and numbers as it compares them.
-pub(crate) fn stored_json(json: &Json) -> Cow<'_, str> {
-    match write_json(json) {
-        Cow::Borrowed(text) => crate::numbers::rewrite(text),
-        Cow::Owned(text) => Cow::Owned(crate::numbers::rewrite(&text).into_owned()),
+/// JSON as it is stored.
+pub(crate) struct StoredJson<'a> {
+    /// Its text for a column `jsonb`: what the database cannot hold is written otherwise, and numbers as they compare.
+    pub(crate) text: Cow<'a, str>,
+    /// Where numbers are written otherwise, the text as it was given, for the column `bytes` beside it.
+    pub(crate) exact: Option<&'a [u8]>,
+}
+
+impl<'a> StoredJson<'a> {
+    pub(crate) fn new(json: &'a Json) -> Self {
+        let written = write_json(json);
+        match numbers::rewrite(&written) {
+            Cow::Owned(text) => Self { text: Cow::Owned(text), exact: Some(json.as_bytes()) },
+            Cow::Borrowed(_) => Self { text: written, exact: None },
+        }
     }
 }
 
@@ -251,8 +268,19 @@ pub(crate) fn write_json(json: &Json) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The JSON of a stored text, and of the exact text if there is one beside it.
+pub(crate) fn read_json(text: &str, exact: Option<&[u8]>) -> Json {
+    let stored = unescape_json(text);
+    let Some(exact) = exact else { return stored };
+    // Others may have changed the one and left the other: it has to be what this program makes of the exact text.
+    match Json::parse(Bytes::copy_from_slice(exact)) {
+        Ok(exact) if exact == stored && matches!(numbers::rewrite(text), Cow::Borrowed(_)) => exact,
+        _ => stored,
+    }
+}
+
 /// The JSON of a text that the database gives.
-pub(crate) fn read_json(text: &str) -> Json {
+fn unescape_json(text: &str) -> Json {
     let Some(first) = memmem::find(text.as_bytes(), br"\u0001") else {
         return Json::from_stored(Bytes::copy_from_slice(text.as_bytes()));
     };
@@ -340,11 +368,30 @@ mod tests {
             let json = Json::parse(text).unwrap();
             let written = Json::parse(write_json(&json).into_owned()).unwrap();
             assert!(!has_nul(&written.tree().unwrap()), "{text}");
-            assert_eq!(read_json(written.as_str()), json, "{text}");
+            assert_eq!(unescape_json(written.as_str()), json, "{text}");
         }
         let tree =
             Json::parse(write_json(&Json::parse(r#""a\u0000""#).unwrap()).into_owned()).unwrap().tree();
         assert_eq!(tree.unwrap().as_str().unwrap(), escape("a\0"), "both ways to write agree");
+    }
+
+    #[test]
+    fn exact_texts_count_as_long_as_they_belong_to_what_is_stored() {
+        let exact = r#"{"n": 123456789012345678901234567890, "t": "\u0000"}"#;
+        let json = Json::parse(exact).unwrap();
+        let stored = StoredJson::new(&json);
+        assert_eq!(stored.exact, Some(exact.as_bytes()));
+        let read = |text: &str| read_json(text, stored.exact).as_str().to_owned();
+        assert_eq!(read(&stored.text), exact);
+        // Others wrote one field more, another number, and more digits of a number that is the same otherwise.
+        let more = stored.text.replacen('{', r#"{"m": 1, "#, 1);
+        assert_ne!(read(&more), exact);
+        assert!(read(&more).contains(r#""m": 1"#));
+        for other in ["7", "123456789012345678901234567891"] {
+            let text = format!(r#"{{"n": {other}, "t": "\u0001\u0002\u0002"}}"#);
+            assert_eq!(read(&text), text.replace(r"\u0001\u0002\u0002", r"\u0000"));
+        }
+        assert!(StoredJson::new(&Json::parse("[1.50, 1e3]").unwrap()).exact.is_none());
     }
 
     #[test]

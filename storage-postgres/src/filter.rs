@@ -8,7 +8,7 @@
 use serde_json::{Number, Value as Tree};
 use storage_core::{Error, ErrorKind, Filter, Json, Path, Result, Test};
 
-use crate::convert::{escape, stored_json};
+use crate::convert::{StoredJson, escape};
 use crate::numbers;
 use crate::path::{HEAD, Place, Values, head, number, rank, ranks};
 
@@ -400,7 +400,7 @@ pub(crate) fn first(text: &str) -> &str {
 
 /// A JSON value as the database has it.
 fn json(tree: &Tree) -> String {
-    stored_json(&Json::from(tree.clone())).into_owned()
+    StoredJson::new(&Json::from(tree.clone())).text.into_owned()
 }
 
 #[cfg(test)]

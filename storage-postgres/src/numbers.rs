@@ -1,13 +1,16 @@
 //! Numbers as the database compares them: so that its exact decimals order as JSON numbers do here.
 //!
-//! Here a JSON number is a 64-bit integer or else the nearest double, and they compare by exact value
-//! ([`storage_core::json_eq`]); `jsonb` keeps every digit that was written. What differs is written as the shortest
-//! decimal that means the same double, or, between 2^53 and 2^64, where integers lie between doubles, as its exact
-//! digits. Such decimals order exactly as the values do.
+//! Here a JSON number compares as a 64-bit integer or else as the nearest double ([`storage_core::json_eq`]); `jsonb`
+//! compares all digits that were written. What differs is written as the shortest decimal that means the same double, or,
+//! between 2^53 and 2^64, where integers lie between doubles, as its exact digits. Such decimals order exactly as the
+//! values do. The text with all its digits is kept beside it: see [`crate::convert::StoredJson`].
 
 use std::borrow::Cow;
 
 use serde_json::Number;
+
+/// So many characters are no longer sure to be within the digits that `numeric` has before and after the point.
+const LONG: usize = 1_000;
 
 /// The decimal that stands for a number.
 pub(crate) fn decimal(number: &Number) -> String {
@@ -77,11 +80,10 @@ fn replacement(token: &str) -> Option<String> {
         return None;
     }
     let number: Number = serde_json::from_str(token).ok()?;
-    if number.as_f64() == Some(0.0) && token.starts_with('-') {
-        return Some("0".to_owned());
-    }
     let decimal = decimal(&number);
-    (digits(token) != digits(&decimal)).then_some(decimal)
+    // A zero may have any exponent.
+    let odd = token.len() > LONG || (decimal == "0" && !plain);
+    (odd || digits(token) != digits(&decimal)).then_some(decimal)
 }
 
 /// Sign, digits without zeros at either end, and the power of ten of the last: the same for all spellings of a number.
@@ -124,6 +126,7 @@ mod tests {
             "1.7976931348623157e308",
             "9007199254740992.0",
             "0.0",
+            "0.10000",
             r#"{"1e400 \" -0.0": "12345678901234567890123", "a": [1, 2.5, -3]}"#,
         ];
         for text in same {
@@ -138,6 +141,8 @@ mod tests {
             ("18446744073709551616", "1.8446744073709552e19"),
             ("0.10000000000000001", "1e-1"),
             ("1e-400", "0"),
+            ("0e-99999", "0"),
+            (&format!("1.{}", "0".repeat(20_000)), "1e0"),
             ("1e-99999999999999999999999", "0"),
             ("-9223372036854775809", "-9223372036854775808"),
             ("123456789012345678901234567890", "1.2345678901234568e29"),

@@ -9,6 +9,7 @@ use crate::client::Client;
 use crate::convert::{RECORD_COLUMNS, RECORD_WIDTH, damaged, record};
 use crate::filter::{condition, split};
 use crate::path::Values;
+use crate::read::OWN_BYTES;
 use crate::sort::{Group, Order, is_open};
 use crate::sql::Sql;
 use crate::statements::PAGE_BYTES;
@@ -50,8 +51,7 @@ impl Client {
         let mut values = Values::bound(&mut sql);
         let order = Order::new(&query.sort, whole, &mut values);
         let these = self.json_of(&query.collection, &mut values);
-        let columns =
-            format!("SELECT r.*, pg_column_size(r.json)::bigint AS own, {} AS open", order.is_open());
+        let columns = format!("SELECT r.*, {OWN_BYTES}::bigint AS own, {} AS open", order.is_open());
         let most = i64::from(query.limit) + 1;
         let by = format!("ORDER BY {} LIMIT {most}", order.by());
         let parts = if grouped {

@@ -142,7 +142,8 @@ impl Client {
         let mut items = Vec::with_capacity(rows.len());
         for row in &rows {
             let item: Option<&str> = row.try_get_unchecked(3).map_err(damaged)?;
-            items.extend(item.map(read_json));
+            let exact: Option<&[u8]> = row.try_get_unchecked(4).map_err(damaged)?;
+            items.extend(item.map(|item| read_json(item, exact)));
         }
         Ok(Some(ListItems { items, length: u64::try_from(length).unwrap_or(0) }))
     }
@@ -165,8 +166,8 @@ impl Client {
 }
 
 /// How many bytes the value of a row takes as it is stored, without reading it.
-const OWN_BYTES: &str =
-    "coalesce(pg_column_size(r.json), pg_column_size(r.bytes), pg_column_size(r.counters), 8)";
+pub(crate) const OWN_BYTES: &str = "(coalesce(pg_column_size(r.json), pg_column_size(r.counters), 8) \
+     + coalesce(pg_column_size(r.bytes), 0))";
 
 /// The records of rows, in the order in which they were asked for.
 fn in_order(

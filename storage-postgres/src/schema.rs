@@ -15,6 +15,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("records", include_str!("migrations/0001_records.sql")),
     ("unique_values", include_str!("migrations/0002_unique_values.sql")),
     ("changes", include_str!("migrations/0003_changes.sql")),
+    ("exact_items", include_str!("migrations/0004_exact_items.sql")),
 ];
 
 /// How long to wait for another program that upgrades the tables, and for those that use them.

@@ -39,8 +39,8 @@ pub(crate) struct Statements {
     /// counters of each that was done.
     pub(crate) increment: Arc<str>,
     /// Appends to lists: now, collections, keys, versions, initial expiries, numbers of items; then of each item the
-    /// collection, the key, how many places from the end it is, and the text. Returns collection, key and length of each
-    /// that was done.
+    /// collection, the key, how many places from the end it is, the text, and the exact text or null. Returns collection,
+    /// key and length of each that was done.
     pub(crate) append: Arc<str>,
     /// Locks records in order: collections, keys. Returns them, then the numbers of their lists.
     pub(crate) lock: Arc<str>,
@@ -52,7 +52,7 @@ pub(crate) struct Statements {
     pub(crate) store: Arc<str>,
     /// Removes rows that are locked: collections, keys.
     pub(crate) remove: Arc<str>,
-    /// Adds items: numbers of lists, positions, texts.
+    /// Adds items: numbers of lists, positions, texts, exact texts or nulls.
     pub(crate) add_items: Arc<str>,
     /// Removes what has expired: now, most rows.
     pub(crate) sweep: Arc<str>,
@@ -188,8 +188,9 @@ impl Statements {
             .into(),
             remove: format!("DELETE FROM {records} r USING {places} WHERE {same}").into(),
             add_items: format!(
-                "INSERT INTO {items} (list_id, position, item) SELECT n.list_id, n.position, n.item::jsonb \
-                 FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS n(list_id, position, item)"
+                "INSERT INTO {items} (list_id, position, item, bytes) \
+                 SELECT n.list_id, n.position, n.item::jsonb, n.bytes \
+                 FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) AS n(list_id, position, item, bytes)"
             )
             .into(),
             sweep: format!(
@@ -250,19 +251,21 @@ fn append(records: &str, items: &str) -> String {
          list_len = r.list_len + excluded.list_len \
          WHERE r.kind = 'l' AND (r.expires_at IS NULL OR r.expires_at > excluded.updated_at) \
          RETURNING r.collection, r.key, r.list_id, r.list_len), \
-         added AS (INSERT INTO {items} (list_id, position, item) \
-         SELECT done.list_id, done.list_len - i.back, i.item::jsonb \
-         FROM unnest($7::text[], $8::text[], $9::bigint[], $10::text[]) AS i(collection, key, back, item) \
+         added AS (INSERT INTO {items} (list_id, position, item, bytes) \
+         SELECT done.list_id, done.list_len - i.back, i.item::jsonb, i.bytes \
+         FROM unnest($7::text[], $8::text[], $9::bigint[], $10::text[], $11::bytea[]) \
+         AS i(collection, key, back, item, bytes) \
          JOIN done ON done.collection = i.collection AND done.key = i.key) \
          SELECT collection, key, list_len FROM done"
     )
 }
 
 fn list_range(records: &str, items: &str) -> String {
+    const OWN: &str = "(pg_column_size(s.item) + coalesce(pg_column_size(s.bytes), 0))";
     // A row for the record even if no item is in the range. Items are cut off by their size: the first is always there.
     format!(
-        "SELECT r.kind, r.expires_at, r.list_len, i.item::text FROM {records} r LEFT JOIN LATERAL (\
-         SELECT s.position, s.item, sum(pg_column_size(s.item)) OVER (ORDER BY s.position) - pg_column_size(s.item) AS before \
+        "SELECT r.kind, r.expires_at, r.list_len, i.item::text, i.bytes FROM {records} r LEFT JOIN LATERAL (\
+         SELECT s.position, s.item, s.bytes, sum({OWN}) OVER (ORDER BY s.position) - {OWN} AS before \
          FROM {items} s WHERE r.kind = 'l' AND s.list_id = r.list_id AND s.position >= $3 AND s.position < $4) i \
          ON i.before <= {PAGE_BYTES} WHERE r.collection = $1 AND r.key = $2 ORDER BY i.position"
     )

@@ -69,6 +69,32 @@ async fn a_newer_database_is_refused() {
 }
 
 #[tokio::test]
+async fn what_an_older_program_wrote_is_read_after_the_upgrade() {
+    let schema = name();
+    let backend = open(&url(&schema)).await.unwrap();
+    write(&*backend, Mutation::append(at("list"), vec![Json::from(json!("old"))])).await.unwrap();
+    backend.close().await.unwrap();
+    // As the third version left it: numbers rounded, and no exact text beside them.
+    SERVER
+        .psql(&format!(
+            "ALTER TABLE {schema}.list_items DROP COLUMN bytes; \
+             DELETE FROM {schema}.migrations WHERE version > 3; \
+             INSERT INTO {schema}.records (collection, key, json) VALUES ('users', 'ada', '{{\"n\": 1.2345678901234568e29}}');"
+        ))
+        .unwrap();
+    let backend = open(&url(&schema)).await.unwrap();
+    let found = backend.get(&[at("ada")]).await.unwrap().remove(0).unwrap();
+    assert_eq!(
+        found.value,
+        Value::Json(Json::from(json!({"n": 123_456_789_012_345_678_901_234_567_890_f64})))
+    );
+    write(&*backend, Mutation::append(at("list"), vec![Json::from(json!("new"))])).await.unwrap();
+    let range = ListRange { address: at("list"), start: 0, limit: 9 };
+    let items = backend.list_range(&range).await.unwrap().unwrap().items;
+    assert_eq!(items, [Json::from(json!("old")), Json::from(json!("new"))]);
+}
+
+#[tokio::test]
 async fn without_the_right_to_make_tables_they_have_to_be_there() {
     let schema = name();
     let url = with(&url(&schema), "create_schema", "false");

@@ -8,7 +8,7 @@ use storage_core::{Address, Change, Effect, Json, Result, Timestamp, Written};
 use super::results::{Results, is_of_data};
 use super::{Item, by_record};
 use crate::client::Client;
-use crate::convert::{Time, damaged, stored_json, version};
+use crate::convert::{StoredJson, Time, damaged, version};
 use crate::sql::Sql;
 
 /// The appends to one list, one after the other.
@@ -46,9 +46,10 @@ impl Client {
         sql.value(each().map(|(tail, _)| tail.address.collection.as_str()).collect::<Vec<_>>());
         sql.value(each().map(|(tail, _)| tail.address.key.as_str()).collect::<Vec<_>>());
         sql.value(each().map(|(_, back)| as_i64(back)).collect::<Vec<i64>>());
-        let texts: Vec<_> =
-            tails.iter().flat_map(|tail| tail.added.iter().map(|json| stored_json(json))).collect();
-        sql.value(texts.iter().map(|text| &**text).collect::<Vec<_>>());
+        let stored: Vec<StoredJson<'_>> =
+            tails.iter().flat_map(|tail| tail.added.iter().map(|json| StoredJson::new(json))).collect();
+        sql.value(stored.iter().map(|json| &*json.text).collect::<Vec<_>>());
+        sql.value(stored.iter().map(|json| json.exact).collect::<Vec<_>>());
         let rows = match self.rows(sql).await {
             Ok(rows) => rows,
             Err(error) if is_of_data(&error) => {

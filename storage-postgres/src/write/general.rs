@@ -14,7 +14,7 @@ use super::results::{Results, is_of_data};
 use super::rows::{Rows, check};
 use super::{Item, by_record};
 use crate::client::{Client, Transaction};
-use crate::convert::{RECORD_WIDTH, Time, damaged, record, stored_json, version, version_number};
+use crate::convert::{RECORD_WIDTH, StoredJson, Time, damaged, record, version, version_number};
 use crate::error::code;
 use crate::sql::Sql;
 
@@ -233,7 +233,7 @@ impl Client {
         let long_ago = Timestamp::from_millis(i64::MIN);
         let mut rows = Rows::default();
         let (mut created, mut updated) = (Vec::new(), Vec::new());
-        let (mut lists, mut positions, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut lists, mut positions, mut items) = (Vec::new(), Vec::new(), Vec::new());
         for (address, state) in states.iter().filter(|(_, state)| state.changed) {
             let Some(record) = &state.current else {
                 if vacate && state.row {
@@ -250,7 +250,7 @@ impl Client {
             for (position, item) in &state.added {
                 lists.push(state.list_id);
                 positions.push(*position);
-                texts.push(stored_json(item));
+                items.push(StoredJson::new(item));
             }
         }
         if !rows.is_empty() {
@@ -260,11 +260,12 @@ impl Client {
             sql.value(updated);
             transaction.execute(sql).await?;
         }
-        if !texts.is_empty() {
+        if !items.is_empty() {
             let mut sql = Sql::prepared(&self.statements.add_items);
             sql.value(lists);
             sql.value(positions);
-            sql.value(texts.iter().map(|text| &**text).collect::<Vec<_>>());
+            sql.value(items.iter().map(|json| &*json.text).collect::<Vec<_>>());
+            sql.value(items.iter().map(|json| json.exact).collect::<Vec<_>>());
             transaction.execute(sql).await?;
         }
         for state in states.values_mut() {

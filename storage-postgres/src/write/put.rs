@@ -8,7 +8,7 @@ use super::results::{Results, is_of_data};
 use super::rows::Rows;
 use super::{Item, by_record};
 use crate::client::Client;
-use crate::convert::{Time, stored_json, version};
+use crate::convert::{StoredJson, Time, version};
 use crate::error::code;
 use crate::sql::Sql;
 
@@ -146,10 +146,13 @@ impl Client {
 }
 
 impl<'m> Put<'m> {
-    /// The text of JSON that does not expire, which has a statement of its own.
+    /// The text of JSON that does not expire and is all in its column, which has a statement of its own.
     fn lasting_json(&self) -> Option<Cow<'m, str>> {
         match (self.value, self.expires_at) {
-            (Value::Json(json), None) => Some(stored_json(json)),
+            (Value::Json(json), None) => {
+                let stored = StoredJson::new(json);
+                stored.exact.is_none().then_some(stored.text)
+            }
             _ => None,
         }
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use storage_core::{Address, Error, Result, Timestamp, Value};
 
-use crate::convert::{Time, counters_text, escape, kind, stored_json};
+use crate::convert::{StoredJson, Time, counters_text, escape, kind};
 use crate::sql::Sql;
 
 /// Rows to be written, an array for each column.
@@ -41,7 +41,8 @@ impl<'a> Rows<'a> {
             (None, None, None, None, None);
         self.kinds.push(match value {
             Value::Json(json) => {
-                text = Some(stored_json(json));
+                let stored = StoredJson::new(json);
+                (text, bytes) = (Some(stored.text), stored.exact);
                 kind::JSON
             }
             Value::Bytes(blob) => {

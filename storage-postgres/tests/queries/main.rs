@@ -5,6 +5,7 @@ mod filters;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod indexes;
+mod numbers;
 mod unique;
 
 use std::sync::Arc;
