@@ -5,6 +5,7 @@ pub mod cases;
 pub mod crash;
 mod cx;
 pub mod differential;
+pub mod faults;
 mod harness;
 pub mod helpers;
 mod list;

@@ -26,7 +26,7 @@ use std::time::Duration;
 use storage_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -34,12 +34,24 @@ use tokio::time::{Instant, sleep_until};
 /// Chunks of replies that are held back at a time, for each connection; then no more is read from the server.
 const HELD: usize = 1024;
 
+/// Connections that may wait to be taken.
+const BACKLOG: u32 = 1024;
+
 /// A proxy on a free loopback port. It ends, with its connections, when it is dropped.
 pub struct Proxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    /// `None` while connections are refused.
-    listening: Mutex<Option<JoinHandle<()>>>,
+    port: Mutex<Port>,
+}
+
+/// What there is at the port of a proxy.
+enum Port {
+    /// A task that takes connections.
+    Taken(JoinHandle<()>),
+    /// A socket that does not listen: connections are refused, and nobody else gets the port.
+    Refused(TcpSocket),
+    /// Nothing: it is being changed, or that failed.
+    Lost,
 }
 
 /// What connections look at.
@@ -66,8 +78,8 @@ impl Proxy {
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable) if no port can be listened on.
     pub async fn start(target: impl Into<String>) -> Result<Self> {
-        let listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
-        let address = listener.local_addr().map_err(|error| trouble("the port", &error))?;
+        let socket = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        let address = socket.local_addr().map_err(|error| trouble("the port", &error))?;
         let shared = Arc::new(Shared {
             target: target.into(),
             conduct: watch::Sender::new(Conduct::default()),
@@ -75,8 +87,8 @@ impl Proxy {
             connected: AtomicU64::new(0),
             open: AtomicUsize::new(0),
         });
-        let accepting = tokio::spawn(accept(listener, shared.clone()));
-        Ok(Self { address, shared, listening: Mutex::new(Some(accepting)) })
+        let port = Mutex::new(Port::Taken(listen(socket, &shared)?));
+        Ok(Self { address, shared, port })
     }
 
     /// Where clients connect to.
@@ -116,38 +128,53 @@ impl Proxy {
         *self.shared.until_cut() = Some(bytes);
     }
 
-    /// Refuses connections, as a server that is down, and cuts those that are open.
-    pub async fn refuse(&self) {
-        let listening = self.listening().take();
-        if let Some(task) = listening {
-            task.abort();
-            // Its listener is closed when the task has ended.
-            let _ = task.await;
-        }
+    /// Refuses connections, as a server that is down, and cuts those that are open. The port is kept.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if the port cannot be kept.
+    pub async fn refuse(&self) -> Result<()> {
+        let task = match self.change() {
+            Port::Taken(task) => task,
+            other => {
+                *self.port() = other;
+                return Ok(());
+            }
+        };
+        task.abort();
+        // Its listener is closed when the task has ended.
+        let _ = task.await;
+        *self.port() = Port::Refused(bind(self.address)?);
         self.cut();
+        Ok(())
     }
 
     /// Takes connections again, on the same port.
     ///
     /// # Errors
-    /// [`Unavailable`](ErrorKind::Unavailable) if another process has taken the port.
+    /// [`Unavailable`](ErrorKind::Unavailable) if the port was lost when it was to be kept.
     pub async fn accept(&self) -> Result<()> {
-        if self.listening().is_some() {
-            return Ok(());
-        }
-        let listener = listen(self.address).await?;
-        *self.listening() = Some(tokio::spawn(accept(listener, self.shared.clone())));
+        let port = match self.change() {
+            Port::Refused(socket) => Port::Taken(listen(socket, &self.shared)?),
+            Port::Lost => Port::Taken(listen(bind(self.address)?, &self.shared)?),
+            taken @ Port::Taken(_) => taken,
+        };
+        *self.port() = port;
         Ok(())
     }
 
-    fn listening(&self) -> std::sync::MutexGuard<'_, Option<JoinHandle<()>>> {
-        self.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is at the port, to be replaced.
+    fn change(&self) -> Port {
+        std::mem::replace(&mut *self.port(), Port::Lost)
+    }
+
+    fn port(&self) -> std::sync::MutexGuard<'_, Port> {
+        self.port.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        if let Some(task) = self.listening().take() {
+        if let Port::Taken(task) = self.change() {
             task.abort();
         }
         self.cut();
@@ -176,8 +203,20 @@ impl Shared {
     }
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| trouble(&address.to_string(), &error))
+fn bind(address: SocketAddr) -> Result<TcpSocket> {
+    let bound = || {
+        let socket = TcpSocket::new_v4()?;
+        // What is left of connections that were cut does not count.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(socket)
+    };
+    bound().map_err(|error| trouble(&address.to_string(), &error))
+}
+
+fn listen(socket: TcpSocket, shared: &Arc<Shared>) -> Result<JoinHandle<()>> {
+    let listener = socket.listen(BACKLOG).map_err(|error| trouble("the port", &error))?;
+    Ok(tokio::spawn(accept(listener, shared.clone())))
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

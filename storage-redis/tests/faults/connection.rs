@@ -206,7 +206,7 @@ async fn a_black_hole_is_a_timeout() {
 async fn a_refused_connection_is_safe_to_repeat() {
     let Behind { server: _server, proxy, backend } = behind_a_proxy("").await;
     get(&*backend, "ada").await.unwrap();
-    proxy.refuse().await;
+    proxy.refuse().await.unwrap();
     // The first may find the connection that was cut.
     let _ = get(&*backend, "ada").await;
     for _ in 0..3 {
