@@ -97,8 +97,8 @@ impl Client {
                 return Ok(Page { items, next: Some(Cursor::seal(&identity, &position)?) });
             }
             match &mut listening {
-                // What was committed before the listener was ready is found by looking once more.
-                None => listening = Some(self.feed.waiting.listen(self).await),
+                // What was committed before it listened is found by looking once more.
+                None => listening = Some(self.feed.waiting.listen(self)),
                 Some(listener) => {
                     self.check_open()?;
                     listener.wait(left.min(LOOK)).await;

@@ -1,13 +1,14 @@
 //! Waiting until something is committed.
 //!
 //! All calls of a store that wait share one connection, which listens. It holds a lock as long as it does, by which the
-//! triggers tell that somebody waits. Behind a pooler, or when it cannot connect, those who wait look from time to time.
+//! triggers tell that somebody waits. Until it listens, and where it cannot, those who wait look from time to time: behind a
+//! pooler, on a replica, or when no connection can be made.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Executor as _};
 use tokio::sync::watch;
 
@@ -17,7 +18,10 @@ use crate::error::{During, driver};
 /// How long the connection is kept when nobody waits any more: the next call is likely to come soon.
 const KEPT: Duration = Duration::from_secs(30);
 
-/// The connection that listens, if there is one.
+/// How long to leave it when no host lets a connection listen: so that not every call tries all of them.
+const REST: Duration = Duration::from_secs(10);
+
+/// The task that has the connection that listens, if there is one.
 #[derive(Default)]
 pub(crate) struct Waiting(Mutex<Option<watch::Receiver<u64>>>);
 
@@ -25,40 +29,19 @@ pub(crate) struct Waiting(Mutex<Option<watch::Receiver<u64>>>);
 pub(crate) struct Listener(Option<watch::Receiver<u64>>);
 
 impl Waiting {
-    /// From now on, what is committed wakes.
-    pub(crate) async fn listen(&self, client: &Client) -> Listener {
-        if let Some(news) = self.current() {
-            return Listener(Some(news));
-        }
-        let Some(mut listener) = connect(client).await else { return Listener(None) };
-        let (tell, news) = watch::channel(0);
-        tokio::spawn(async move {
-            loop {
-                let received = tokio::select! {
-                    received = tokio::time::timeout(KEPT, listener.try_recv()) => received,
-                    // The store was closed.
-                    () = tell.closed() => return,
-                };
-                match received {
-                    Ok(Ok(Some(_))) => tell.send_modify(|count| *count += 1),
-                    // The connection broke, and with it the lock is gone.
-                    Ok(Ok(None) | Err(_)) => return,
-                    // One is the store's own.
-                    Err(_) if tell.receiver_count() <= 1 => return,
-                    Err(_) => {}
-                }
-            }
-        });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(news.clone());
-        Listener(Some(news))
-    }
-
-    fn current(&self) -> Option<watch::Receiver<u64>> {
-        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// From now on, or a moment later, what is committed wakes. Does not wait for the connection.
+    pub(crate) fn listen(&self, client: &Client) -> Listener {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A task that has ended tells no more.
+        let news = match current.take().filter(|news| news.has_changed().is_ok()) {
+            Some(news) => news,
+            None => start(client),
+        };
+        let mut listener = news.clone();
         // What was told before is told.
-        let mut news = current.as_ref().filter(|news| news.has_changed().is_ok())?.clone();
-        news.mark_unchanged();
-        Some(news)
+        listener.mark_unchanged();
+        *current = Some(news);
+        Listener(Some(listener))
     }
 
     /// Lets the connection go.
@@ -67,18 +50,43 @@ impl Waiting {
     }
 }
 
+/// Starts the task that listens, as long as anybody wants to know.
+fn start(client: &Client) -> watch::Receiver<u64> {
+    let (tell, news) = watch::channel(0);
+    let sessions = client.pool.sessions();
+    let (channel, lock, patience) = (client.channel(), client.waiting_lock(), client.timeout);
+    tokio::spawn(async move {
+        let telling = async {
+            match connect(sessions, &channel, lock, patience).await {
+                Some(listener) => pass_on(listener, &tell).await,
+                None => tokio::time::sleep(REST).await,
+            }
+        };
+        tokio::select! {
+            () = telling => {}
+            // The store was closed.
+            () = tell.closed() => {}
+        }
+    });
+    news
+}
+
 /// A connection that listens on the first host that lets it; a replica does not.
-async fn connect(client: &Client) -> Option<PgListener> {
-    let (channel, lock) = (client.channel(), client.waiting_lock());
-    for options in client.pool.sessions() {
+async fn connect(
+    sessions: Vec<PgConnectOptions>,
+    channel: &str,
+    lock: i64,
+    patience: Duration,
+) -> Option<PgListener> {
+    for options in sessions {
         let connect = async {
             let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
             let mut listener = PgListener::connect_with(&pool).await?;
             listener.execute(AssertSqlSafe(format!("SELECT pg_advisory_lock_shared({lock})"))).await?;
-            listener.listen(&channel).await?;
+            listener.listen(channel).await?;
             Ok::<_, sqlx::Error>(listener)
         };
-        match tokio::time::timeout(client.timeout, connect).await {
+        match tokio::time::timeout(patience, connect).await {
             Ok(Ok(listener)) => return Some(listener),
             Ok(Err(error)) => {
                 let error = driver(error, During::Connect);
@@ -88,6 +96,24 @@ async fn connect(client: &Client) -> Option<PgListener> {
         }
     }
     None
+}
+
+/// Passes on what the connection is told, until it breaks, and with it the lock is gone, or nobody waits any more.
+async fn pass_on(mut listener: PgListener, tell: &watch::Sender<u64>) {
+    // What was committed before it listened was told to nobody.
+    let mut news = true;
+    loop {
+        if news {
+            tell.send_modify(|count| *count += 1);
+        }
+        news = match tokio::time::timeout(KEPT, listener.try_recv()).await {
+            Ok(Ok(Some(_))) => true,
+            Ok(Ok(None) | Err(_)) => return,
+            // One is the store's own.
+            Err(_) if tell.receiver_count() <= 1 => return,
+            Err(_) => false,
+        };
+    }
 }
 
 impl Listener {

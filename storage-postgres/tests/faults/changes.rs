@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use storage_core::{Backend, Changes, Cursor, Result};
 use storage_testkit::helpers::{put, put_json, write_one};
+use storage_testkit::proxy::Proxy;
 use storage_testkit::servers::{PostgresReplica, PostgresServer, PostgresSettings};
 
 use crate::{alone_with, harness, of_the_connection, put_one, recovers, users};
@@ -159,4 +160,26 @@ async fn a_cursor_of_before_a_crash_skips_nothing_after_it() {
         let (seen, _) = page(&*backend, Some(cursor), Duration::from_secs(2)).await.unwrap();
         assert_eq!(seen, keys, "a reader {who}");
     }
+}
+
+/// A replica lets nobody listen. Who waits there looks from time to time, and does not connect anew with each call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn waiting_at_a_replica_tries_to_listen_once() {
+    let (primary, writer) = alone_with(&PostgresSettings::default(), "changes=true").await;
+    let replica = PostgresReplica::start(&primary).unwrap();
+    replica.catch_up(&primary).unwrap();
+    let proxy = Proxy::start(replica.server().address()).await.unwrap();
+    let url = primary.url_of(&proxy.address().to_string());
+    let reader = harness::open(&format!("{url}?changes=true&create_schema=false")).await.unwrap();
+    let mut after = now(&*reader).await;
+    let before = proxy.connected();
+    for _ in 0..10 {
+        let (keys, next) = page(&*reader, Some(after), Duration::from_millis(100)).await.unwrap();
+        assert!(keys.is_empty());
+        after = next;
+    }
+    put_one(&*writer, "ada").await.unwrap();
+    let (keys, _) = page(&*reader, Some(after), crate::RECOVERY).await.unwrap();
+    assert_eq!(keys, ["ada"]);
+    assert_eq!(proxy.connected(), before + 1);
 }
