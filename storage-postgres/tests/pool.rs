@@ -143,6 +143,37 @@ async fn idle_connections_go_and_the_least_number_stays() {
     wait_for("what was lost is not made up for", || connections(&name) == 2).await;
 }
 
+/// Between the rounds in which idle connections are looked at, which here are five seconds apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_got_old_in_use_or_idle_is_not_used_again() {
+    let parameters = [("pool_max", "1"), ("max_lifetime", "1s"), ("idle_timeout", "10min")];
+    let (backend, name) = store(&parameters).await;
+    put(&backend, "ada").await.unwrap();
+    let locked = lock(&name).await;
+    // It is still young when it is taken.
+    let made = backend.pool_stats().connects;
+    put(&backend, "ada").await.unwrap();
+    let after = backend.pool_stats();
+    assert_eq!((after.open, after.idle), (0, 0), "it got old in use");
+    assert!(after.connects <= made + 1, "{after:?}");
+    locked.join().unwrap();
+    backend.get(&[at("ada")]).await.unwrap();
+    let fresh = backend.pool_stats();
+    assert_eq!((fresh.idle, fresh.connects), (1, after.connects + 1));
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    backend.get(&[at("ada")]).await.unwrap();
+    assert_eq!(backend.pool_stats().connects, fresh.connects + 1, "it got old while it was idle");
+}
+
+/// Also if nobody calls.
+#[tokio::test]
+async fn old_connections_that_are_kept_for_later_are_replaced() {
+    let (backend, _) =
+        store(&[("pool_min", "1"), ("max_lifetime", "300ms"), ("idle_timeout", "600ms")]).await;
+    wait_for("old connections stay", || backend.pool_stats().connects >= 5).await;
+    assert!(backend.pool_stats().open <= 1, "{:?}", backend.pool_stats());
+}
+
 #[tokio::test]
 async fn connections_are_replaced_when_they_are_old() {
     let (backend, name) = store(&[("pool_max", "1"), ("max_lifetime", "300ms")]).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::Executor as _;
+use sqlx::{Connection as _, Executor as _, PgConnection};
 use storage_core::{Backend, ErrorKind, Filter, IndexSpec, Path, Query, Result, Test};
 use storage_testkit::helpers::{put, put_json, put_numbered, query_all, write_one};
 use storage_testkit::servers::PostgresServer;
@@ -98,4 +98,45 @@ async fn a_build_whose_caller_is_gone_is_made_by_the_next() {
         let two = write_one(&*backend, put(&users(), "two", json!({"n": 8_000}))).await;
         assert_eq!(two.is_err(), unique, "{two:?}");
     }
+}
+
+/// A record that changes while the values of an index are collected holds its new value in the end, and not its old one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_while_a_unique_index_is_made_is_held_as_it_is_then() {
+    let (server, backend) = alone("").await;
+    put_json(&*backend, &users(), "ada", json!({"n": "old"})).await;
+    put_json(&*backend, &users(), "bob", json!({"n": "barred"})).await;
+    assert!(backend.ensure_index(&spec(true)).await.unwrap());
+    let name = server.psql("SELECT DISTINCT index FROM storage.unique_values").unwrap();
+    assert!(backend.drop_index(&users(), &spec(true).path).await.unwrap());
+
+    // Another program keeps the collecting from going on once it has read the records, for it may take the same value.
+    let mut barrier = PgConnection::connect(&server.url()).await.unwrap();
+    barrier.execute("BEGIN").await.unwrap();
+    let barred = "INSERT INTO storage.unique_values (index, value, key) VALUES ($1, 'sbarred', 'other')";
+    sqlx::query(barred).bind(name).execute(&mut barrier).await.unwrap();
+    let making = tokio::spawn({
+        let backend = backend.clone();
+        async move { backend.ensure_index(&spec(true)).await }
+    });
+    waiting_for_locks(&server, 1).await;
+    let changing = tokio::spawn({
+        let backend = backend.clone();
+        async move { write_one(&*backend, put(&users(), "ada", json!({"n": "new"}))).await }
+    });
+    // Whether it has to wait is not what counts.
+    tokio::select! {
+        () = waiting_for_locks(&server, 2) => {}
+        () = recovers(|| async {
+            let busy = || storage_core::Error::new(ErrorKind::Busy, "the record is not changed yet");
+            changing.is_finished().then_some(()).ok_or_else(busy)
+        }) => {}
+    }
+    barrier.execute("ROLLBACK").await.unwrap();
+    changing.await.unwrap().unwrap();
+    assert!(making.await.unwrap().unwrap());
+
+    let new = write_one(&*backend, put(&users(), "eve", json!({"n": "new"}))).await;
+    assert_eq!(new.expect_err("ada holds it").kind(), ErrorKind::Conflict);
+    put_json(&*backend, &users(), "eve", json!({"n": "old"})).await;
 }
