@@ -1,11 +1,13 @@
 //! PgBouncer in transaction mode between a store and its server.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 use serde_json::json;
-use storage_core::{Filter, Path, Query, Scan, Test};
-use storage_testkit::helpers::{get_json, put_json, put_numbered};
+use storage_core::{ErrorKind, Filter, IndexSpec, Path, Query, Scan, Test};
+use storage_testkit::helpers::{get_json, keys_all, put, put_json, put_numbered, write_one};
 use storage_testkit::servers::{PgBouncer, PostgresServer, PostgresSettings};
 
 use crate::{get, harness, increment, increment_atomically, put_one, recovers, sum, users};
@@ -69,7 +71,7 @@ async fn every_call_works() {
     let second = backend.scan(&Scan { after: first.next, ..scan }).await.unwrap();
     assert_eq!((first.items.len(), second.items.len()), (100, 100));
     let path = Path::new("n").unwrap();
-    let index = storage_core::IndexSpec::new(users(), path.clone());
+    let index = IndexSpec::new(users(), path.clone());
     assert!(backend.ensure_index(&index).await.unwrap());
     assert_eq!(backend.list_indexes(&users()).await.unwrap(), [index]);
     let filter = Filter::Field(path.clone(), Test::Gte(json!(490)));
@@ -105,4 +107,44 @@ async fn a_restart_behind_the_pooler_is_survived() {
     recovers(|| get(&*backend, "n")).await;
     assert_eq!(sum(&*backend, "n").await, 1);
     recovers(|| increment(&*backend, "n")).await;
+}
+
+/// Records move into partitions, and back, while others write through the same pooler.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_move_into_partitions_and_back() {
+    let (server, pooler) = pooler(&PostgresSettings::default());
+    let url = format!("{}?prepared_statements=false", pooler.url());
+    let backend = harness::open(&url).await.unwrap();
+    put_numbered(&*backend, &users(), 3_000).await;
+    let index = IndexSpec { unique: true, ..IndexSpec::new(users(), Path::new("n").unwrap()) };
+    assert!(backend.ensure_index(&index).await.unwrap());
+    let ended = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..3)
+        .map(|writer| {
+            let (backend, ended) = (backend.clone(), ended.clone());
+            tokio::spawn(async move {
+                let (counter, mut count) = (format!("counter{writer}"), 0_u64);
+                while !ended.load(Ordering::Relaxed) {
+                    increment(&*backend, &counter).await.unwrap();
+                    increment_atomically(&*backend, &counter).await.unwrap();
+                    count += 2;
+                }
+                assert_eq!(sum(&*backend, &counter).await, count);
+                count
+            })
+        })
+        .collect();
+    for (partitions, tables) in [(json!([{"collections": ["users"], "hash": 4}]), "4"), (json!([]), "1")] {
+        let divided = harness::open_divided(&url, partitions).await.unwrap();
+        let found = server.psql("SELECT count(DISTINCT tableoid) FROM storage.records").unwrap();
+        assert_eq!(found, tables);
+        assert_eq!(divided.list_indexes(&users()).await.unwrap(), std::slice::from_ref(&index));
+        assert_eq!(keys_all(&*divided, &users(), "k", 1_000).await.len(), 3_000);
+        let taken = write_one(&*divided, put(&users(), "twin", json!({"n": 7}))).await;
+        assert_eq!(taken.expect_err("it is unique").kind(), ErrorKind::Conflict);
+    }
+    ended.store(true, Ordering::Relaxed);
+    for writer in writers {
+        assert!(writer.await.unwrap() > 0);
+    }
 }
