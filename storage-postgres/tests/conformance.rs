@@ -18,6 +18,10 @@ mod pooler {
     storage_testkit::conformance!(super::harness::Pooled);
 }
 
+mod replicated {
+    storage_testkit::conformance!(super::harness::Replicated);
+}
+
 mod partitioned {
     storage_testkit::conformance!(super::harness::Partitioned);
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use storage_core::{Backend, Error, ErrorKind, Result, TypeDescriptor as _};
 use storage_postgres::POSTGRES;
 use storage_testkit::servers::{
-    Certificates, PgBouncer, PostgresServer, PostgresSettings, PostgresTls, free_port,
+    Certificates, PgBouncer, PostgresReplica, PostgresServer, PostgresSettings, PostgresTls, free_port,
 };
 use storage_testkit::{Fixture, Harness, ServerControl};
 
@@ -148,6 +148,27 @@ impl Harness for Pooled {
     }
 }
 
+/// As [`Standalone`], on a primary of which the URL names the replica too, and first: it takes no writes.
+pub(crate) struct Replicated;
+
+static REPLICATED: LazyLock<(PostgresServer, PostgresReplica)> = LazyLock::new(|| {
+    let primary = PostgresServer::start(&PostgresSettings::default()).expect("a server");
+    let replica = PostgresReplica::start(&primary).expect("a replica");
+    (primary, replica)
+});
+
+#[async_trait]
+impl Harness for Replicated {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        let server = given("STORAGE_TEST_POSTGRES_REPLICA_URL", || {
+            let (primary, replica) = &*REPLICATED;
+            primary.url_of(&format!("{},{}", replica.server().address(), primary.address()))
+        });
+        let hosts = format!("127.0.0.1:{},127.0.0.1:{}", free_port()?, free_port()?);
+        Ok(Box::new(Shared::new(server, format!("postgres://storage@{hosts}/storage"))))
+    }
+}
+
 /// A server of its own for each store, to be stopped and frozen.
 pub(crate) struct ServerOfItsOwn;
 
@@ -283,14 +304,30 @@ impl Fixture for Shared {
         if !self.remains {
             return Ok(());
         }
-        let trouble = |error: sqlx::Error| Error::new(ErrorKind::Unavailable, error.to_string());
-        let url = self.server.split('?').next().unwrap_or_default();
-        // A pooler takes no settings of a session.
-        let options = url.parse::<sqlx::postgres::PgConnectOptions>().map_err(trouble)?;
-        let options = options.extra_float_digits(None);
-        let mut connection = sqlx::PgConnection::connect_with(&options).await.map_err(trouble)?;
         let drop = format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema);
-        connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(drop))).await.map_err(trouble)?;
-        connection.close().await.map_err(trouble)
+        let mut done = Ok(());
+        // One of several takes writes.
+        for url in each_host(&self.server) {
+            // A pooler takes no settings of a session.
+            let dropped = async {
+                let options = url.parse::<sqlx::postgres::PgConnectOptions>()?.extra_float_digits(None);
+                let mut connection = sqlx::PgConnection::connect_with(&options).await?;
+                connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(drop.clone()))).await?;
+                connection.close().await
+            };
+            done = dropped.await;
+            if done.is_ok() {
+                break;
+            }
+        }
+        done.map_err(|error| Error::new(ErrorKind::Unavailable, error.to_string()))
     }
+}
+
+/// A URL for each of the hosts of one, without parameters.
+fn each_host(url: &str) -> Vec<String> {
+    let url = url.split('?').next().unwrap_or_default();
+    let start = url.find('@').or(url.find("://").map(|at| at + 2)).map_or(0, |at| at + 1);
+    let end = url[start..].find('/').map_or(url.len(), |at| start + at);
+    url[start..end].split(',').map(|host| format!("{}{host}{}", &url[..start], &url[end..])).collect()
 }
