@@ -30,8 +30,8 @@ mod started {
 
     use storage_core::{Error, Result};
     use storage_testkit::servers::{
-        Certificates, PgBouncer, PostgresReplica, PostgresServer, PostgresSettings, PostgresTls,
-        RedisCluster, RedisSentinels, RedisServer, RedisSettings, RedisTls,
+        Certificates, MongoServer, MongoSettings, MongoTls, PgBouncer, PostgresReplica, PostgresServer,
+        PostgresSettings, PostgresTls, RedisCluster, RedisSentinels, RedisServer, RedisSettings, RedisTls,
     };
 
     /// Of no value: the server is on this machine, and goes with the tests.
@@ -102,8 +102,32 @@ mod started {
                 let url = format!("{}?prepared_statements=false", pooler.url());
                 Ok(lines([pooler.detach().0, server.detach().0], "PGBOUNCER", &url))
             }
+            "mongo" => mongo("MONGODB", &MongoSettings::default()),
+            "mongo-standalone" => {
+                mongo("MONGODB_STANDALONE", &MongoSettings { standalone: true, ..MongoSettings::default() })
+            }
+            "mongo-tls" => {
+                let certificates = Arc::new(Certificates::generate()?);
+                let tls = MongoTls { certificates: certificates.clone(), verify_clients: false };
+                let server = MongoServer::start(&MongoSettings {
+                    password: Some(PASSWORD.to_owned()),
+                    tls: Some(tls),
+                    ..MongoSettings::default()
+                })?;
+                let ca = certificates.authority();
+                let url = format!("{}?tls=true&tlsCAFile={}", server.url(), ca.display());
+                let processes = [server.detach().0];
+                keep(certificates);
+                Ok(lines(processes, "MONGODB_TLS", &url))
+            }
             _ => Err(Error::invalid(format!("there is no service {name:?}"))),
         }
+    }
+
+    fn mongo(variable: &str, settings: &MongoSettings) -> Result<Vec<String>> {
+        let server = MongoServer::start(settings)?;
+        let url = server.url();
+        Ok(lines([server.detach().0], variable, &url))
     }
 
     /// Leaves the files of certificates behind, once nothing holds them any more.

@@ -13,6 +13,7 @@ mod guide;
 mod lint;
 mod plugins;
 mod readme;
+mod secantusdb;
 mod services;
 mod step;
 mod test;

@@ -12,21 +12,23 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use crate::step::{Session, cargo};
-use crate::workspace;
+use crate::{secantusdb, workspace};
 
-/// A program that tests start, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 7] = [
+/// A command that tests need, which has to know `--version`, and the Debian package that has it.
+const PROGRAMS: [(&str, &str); 8] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("postgres", "postgresql"),
     ("psql", "postgresql-client"),
     ("pgbouncer", "pgbouncer"),
+    // Without this part of it, python3 makes no virtual environments.
+    ("python3 -m ensurepip", "python3-venv"),
     ("make", "make"),
     ("c++", "g++"),
 ];
 
 /// What `up` can start.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 11] = [
     "redis",
     "redis-tls",
     "redis-cluster",
@@ -35,6 +37,9 @@ const NAMES: [&str; 8] = [
     "postgres-replica",
     "postgres-tls",
     "pgbouncer",
+    "mongo",
+    "mongo-standalone",
+    "mongo-tls",
 ];
 
 /// How long a server may take to end by itself, after each way in which it is asked to.
@@ -125,7 +130,7 @@ impl Service {
         if let Some(unknown) = names.iter().find(|name| !NAMES.contains(&name.as_str())) {
             bail!("there is no service {unknown:?}: name some of {}", NAMES.join(", "));
         }
-        let all = workspace::target_dir(&workspace::metadata()?)?.join("services");
+        let all = directory()?;
         let chosen = NAMES.into_iter().filter(|name| names.is_empty() || names.iter().any(|n| n == name));
         Ok(chosen.map(|name| Self { name, directory: all.join(name) }).collect())
     }
@@ -275,8 +280,19 @@ fn birth(id: u32) -> Option<String> {
     (!told.is_empty()).then_some(told)
 }
 
-/// Installs what is missing where this may be done: as root on Debian and its like. Elsewhere says what is missing.
+/// Where servers and their files are.
+fn directory() -> Result<PathBuf> {
+    Ok(workspace::target_dir(&workspace::metadata()?)?.join("services"))
+}
+
+/// Installs what is missing: packages where this may be done, as root on Debian and its like; elsewhere says which are
+/// missing.
 pub(crate) fn install(session: &mut Session) -> Result<()> {
+    install_packages(session)?;
+    secantusdb::install(session, &directory()?)
+}
+
+fn install_packages(session: &mut Session) -> Result<()> {
     let missing: Vec<_> = PROGRAMS.iter().filter(|(program, _)| !installed(program)).collect();
     if missing.is_empty() {
         return Ok(());
@@ -345,10 +361,13 @@ fn of_postgres(program: &str) -> Option<PathBuf> {
     paths.find(|path| path.exists())
 }
 
-/// Whether a program is there and tells its version.
-pub(crate) fn installed(program: &str) -> bool {
+/// Whether a command is there and tells its version.
+pub(crate) fn installed(command: &str) -> bool {
+    let mut words = command.split(' ');
+    let program = words.next().unwrap_or_default();
     let path = of_postgres(program).unwrap_or_else(|| program.into());
     let quiet = Command::new(path)
+        .args(words)
         .arg("--version")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

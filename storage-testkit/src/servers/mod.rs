@@ -6,6 +6,7 @@
 mod certificates;
 mod family;
 mod guardian;
+mod mongo;
 mod postgres;
 mod process;
 mod redis;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use storage_core::{Error, ErrorKind, Result};
 
 pub use certificates::{Certificates, Identity};
+pub use mongo::{MongoServer, MongoSettings, MongoTls};
 pub use postgres::{PgBouncer, PostgresReplica, PostgresServer, PostgresSettings, PostgresTls};
 pub use process::{Process, free_port};
 pub use redis::{RedisCluster, RedisSentinels, RedisServer, RedisSettings, RedisTls};

@@ -124,6 +124,11 @@ impl Process {
         self.wait_for_port()
     }
 
+    /// What [`restart`](Self::restart) starts it with.
+    pub(super) fn set_arguments(&mut self, arguments: Vec<String>) {
+        self.arguments = arguments;
+    }
+
     /// Freezes it (`STOP`), lets it go on (`CONT`), or sends any other signal.
     ///
     /// # Errors
