@@ -11,6 +11,8 @@ pub(crate) fn keep() {
         &storage_core::MEMORY,
         #[cfg(feature = "file")]
         &storage_file::FILE,
+        #[cfg(feature = "mongo")]
+        &storage_mongo::MONGO,
         #[cfg(feature = "postgres")]
         &storage_postgres::POSTGRES,
         #[cfg(feature = "redis")]

@@ -37,6 +37,21 @@ impl Scan {
         Self { collection, prefix: String::new(), after: None, limit: DEFAULT_PAGE }
     }
 
+    /// The first text after all that begin with the prefix, in the order of keys; `None` if there is none, as for the
+    /// empty prefix.
+    pub fn end(&self) -> Option<String> {
+        let mut head = self.prefix.clone();
+        while let Some(last) = head.pop() {
+            // The code points of surrogates are no characters.
+            let next = if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(last as u32 + 1) };
+            if let Some(next) = next {
+                head.push(next);
+                return Some(head);
+            }
+        }
+        None
+    }
+
     /// What a cursor of this scan is bound to.
     pub fn identity(&self) -> impl std::hash::Hash + use<'_> {
         ("scan", self.collection.as_str(), self.prefix.as_str())
@@ -102,4 +117,25 @@ pub struct ListItems {
     pub items: Vec<Json>,
     /// The number of items in the whole list.
     pub length: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_ends_before_what_follows_its_prefix() {
+        for (prefix, end) in [
+            ("a", Some("b")),
+            ("a\u{10ffff}", Some("b")),
+            ("\u{10ffff}", None),
+            ("", None),
+            ("\u{d7ff}", Some("\u{e000}")),
+            ("a\u{7f}", Some("a\u{80}")),
+        ] {
+            let collection = CollectionName::new("c").unwrap();
+            let scan = Scan { prefix: prefix.to_owned(), ..Scan::new(collection) };
+            assert_eq!(scan.end().as_deref(), end, "{prefix:?}");
+        }
+    }
 }

@@ -121,6 +121,7 @@ fn every_enabled_backend_is_linked_in() {
     let enabled = [
         ("file", cfg!(feature = "file")),
         ("memory", true),
+        ("mongo", cfg!(feature = "mongo")),
         ("postgres", cfg!(feature = "postgres")),
         ("redis", cfg!(feature = "redis")),
     ];

@@ -1,0 +1,200 @@
+//! What a store has open: the driver's client, its layout, and what it has done.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::options::WriteConcern;
+use mongodb::{ClientSession, Collection, Database};
+use storage_core::{CollectionName, Error, ErrorKind, Result, Version};
+
+use crate::config::MongoConfig;
+use crate::error::driver;
+use crate::layout::{Layout, field};
+use crate::monitor::Monitor;
+use crate::topology::Topology;
+
+/// How long work may take that builds indexes.
+const PATIENCE: Duration = Duration::from_secs(60 * 60);
+
+/// How long after its expiry the server may remove a record by itself: clocks may differ by so much without a record going
+/// before its time.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// An open database.
+pub(crate) struct Client {
+    pub(crate) client: mongodb::Client,
+    pub(crate) database: Database,
+    pub(crate) layout: Layout,
+    pub(crate) topology: Topology,
+    pub(crate) monitor: Arc<Monitor>,
+    pub(crate) versions: Versions,
+    pub(crate) reads: AtomicU64,
+    pub(crate) writes: AtomicU64,
+    /// How long a call may take.
+    pub(crate) timeout: Duration,
+    write_concern: Bson,
+    /// Collections of which this client knows that expired records go by themselves.
+    expiring: std::sync::Mutex<HashSet<CollectionName>>,
+    closed: AtomicBool,
+}
+
+impl Client {
+    /// Connects, and asks what servers there are.
+    pub(crate) async fn open(config: &MongoConfig) -> Result<Self> {
+        let connecting = async {
+            let mut options = config.driver_options().await?;
+            let monitor = Monitor::of(&mut options);
+            let concern = options.write_concern.clone().unwrap_or_else(WriteConcern::majority);
+            let client = mongodb::Client::with_options(options).map_err(driver)?;
+            let database = client.database(config.database());
+            let topology = Topology::of(&database).await.map_err(driver)?;
+            Ok((client, database, topology, monitor, concern))
+        };
+        let (client, database, topology, monitor, concern) = tokio::time::timeout(config.timeout, connecting)
+            .await
+            .unwrap_or_else(|_| Err(late(config.timeout).with_retry(storage_core::Retry::Safe)))?;
+        Ok(Self {
+            client,
+            database,
+            layout: Layout::new(&config.prefix),
+            topology,
+            monitor,
+            versions: Versions::new(),
+            reads: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+            timeout: config.timeout,
+            write_concern: mongodb::bson::serialize_to_bson(&concern)
+                .map_err(|error| Error::new(ErrorKind::Internal, format!("the write concern: {error}")))?,
+            expiring: std::sync::Mutex::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the store has been closed"));
+        }
+        Ok(())
+    }
+
+    /// The collection with the records of a collection.
+    pub(crate) fn records(&self, collection: &CollectionName) -> Collection<RawDocumentBuf> {
+        self.database.collection(&self.layout.records(collection))
+    }
+
+    /// The collection with the items of its long lists.
+    pub(crate) fn items(&self, collection: &CollectionName) -> Collection<RawDocumentBuf> {
+        self.database.collection(&self.layout.items(collection))
+    }
+
+    /// The result of a request, unless the time of a call passes first: then nobody knows whether it was done.
+    pub(crate) async fn within<T>(
+        &self,
+        request: impl Future<Output = mongodb::error::Result<T>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(self.timeout, request).await {
+            Ok(result) => result.map_err(driver),
+            Err(_) => Err(late(self.timeout)),
+        }
+    }
+
+    /// As [`within`](Self::within), for work that may take long, such as building an index.
+    pub(crate) async fn patiently<T>(
+        &self,
+        request: impl Future<Output = mongodb::error::Result<T>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(PATIENCE, request).await {
+            Ok(result) => result.map_err(driver),
+            Err(_) => Err(late(PATIENCE)),
+        }
+    }
+
+    /// Sends a command that writes, once; the driver does not repeat it. Errors of single statements are in the reply
+    /// (`writeErrors`), as is one of the write concern (`writeConcernError`).
+    pub(crate) async fn command(
+        &self,
+        mut command: Document,
+        session: Option<&mut ClientSession>,
+    ) -> Result<Document> {
+        // That one names the databases it writes to.
+        let admin = command.contains_key("bulkWrite").then(|| self.client.database("admin"));
+        let database = admin.as_ref().unwrap_or(&self.database);
+        match session {
+            // A transaction has the write concern of its commit.
+            Some(session) => self.within(database.run_command(command).session(session).into_future()).await,
+            None => {
+                command.insert("writeConcern", self.write_concern.clone());
+                // The server gives up first, so that the outcome is known.
+                command.insert(
+                    "maxTimeMS",
+                    i64::try_from(self.timeout.as_millis() * 9 / 10).unwrap_or(i64::MAX).max(1),
+                );
+                self.within(database.run_command(command).into_future()).await
+            }
+        }
+    }
+
+    /// Sees to it that the server removes expired records of a collection by itself. To be called before a record with an
+    /// expiry is written; asks the server once for each collection.
+    pub(crate) async fn ensure_expiry(&self, collection: &CollectionName) -> Result<()> {
+        if self.knows_expiry(|known| known.contains(collection)) {
+            return Ok(());
+        }
+        let index = doc! {
+            "key": {field::EXPIRES_AT: 1}, "name": "storage_expires_at", "expireAfterSeconds": GRACE.as_secs() as i64,
+        };
+        let command = doc! {"createIndexes": self.layout.records(collection), "indexes": [index]};
+        self.patiently(self.database.run_command(command).into_future()).await?;
+        self.knows_expiry(|known| known.insert(collection.clone()));
+        Ok(())
+    }
+
+    fn knows_expiry<T>(&self, ask: impl FnOnce(&mut HashSet<CollectionName>) -> T) -> T {
+        // Each change of the set is whole, also one that panics.
+        ask(&mut self.expiring.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Ends the calls under way, and the connections.
+    pub(crate) async fn close(&self) {
+        if !self.closed.swap(true, Ordering::AcqRel) {
+            // Connections that do not end in time are dropped.
+            let _ = tokio::time::timeout(self.timeout, self.client.clone().shutdown().into_future()).await;
+        }
+    }
+}
+
+fn late(timeout: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("no answer within {timeout:?}"))
+}
+
+/// Makes versions that no other program makes: 64-bit numbers that do not repeat within a client, and of which two clients
+/// have the same by a chance of one in 2^64.
+pub(crate) struct Versions {
+    seed: u64,
+    next: AtomicU64,
+}
+
+impl Versions {
+    fn new() -> Self {
+        // Seeded by the system: what is derived from a clock could be the same on two machines that start together.
+        Self { seed: RandomState::new().hash_one(()), next: AtomicU64::new(0) }
+    }
+
+    /// The next version.
+    pub(crate) fn next(&self) -> Version {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Version::from_sequence(mix(self.seed ^ mix(number)))
+    }
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): different
+/// numbers stay different.
+fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
