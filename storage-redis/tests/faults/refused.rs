@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use storage_core::{ErrorKind, HealthStatus, Mutation, Retry, Value};
+use storage_core::{Error, ErrorKind, HealthStatus, Mutation, Retry, Value};
 use storage_testkit::helpers::{address, get_json, put_json, write_one};
 use storage_testkit::servers::{RedisServer, RedisSettings, free_port};
 
-use crate::{alone, expect, get, harness, increment, put_one, recovers, url, users};
+use crate::{alone, append, expect, get, harness, increment, put_one, recovers, url, users};
 
 /// A master that became a replica takes no writes, and does again when it is master again.
 #[tokio::test]
@@ -186,4 +186,38 @@ async fn another_programs_script_makes_it_busy() {
     expect(read, ErrorKind::Busy, Retry::Safe, "script");
     expect(written, ErrorKind::Busy, Retry::Safe, "script");
     recovers(|| increment(&*backend, "n")).await;
+}
+
+/// A server that cannot save its data, and is told not to go on so, takes no writes until it can.
+#[tokio::test]
+async fn a_server_that_cannot_save_takes_no_writes() {
+    let (server, backend) = alone(["--stop-writes-on-bgsave-error", "yes"]).await;
+    put_json(&*backend, &users(), "ada", json!(1)).await;
+    // Also root cannot put a file where a directory is.
+    let in_the_way = server.process().directory().join("dump.rdb");
+    std::fs::create_dir(&in_the_way).unwrap();
+    server.command(&["CONFIG", "SET", "save", "3600 1000000"]).unwrap();
+    let saved = async |status: &str| {
+        server.command(&["BGSAVE"]).unwrap();
+        recovers(|| async {
+            let info = server.command(&["INFO", "persistence"])?;
+            let done = info.contains("rdb_bgsave_in_progress:0")
+                && info.contains(&format!("rdb_last_bgsave_status:{status}"));
+            if done { Ok(()) } else { Err(Error::new(ErrorKind::Busy, "saving")) }
+        })
+        .await;
+    };
+    saved("err").await;
+    expect(put_one(&*backend, "ada").await, ErrorKind::Unavailable, Retry::Safe, "MISCONF");
+    expect(increment(&*backend, "n").await, ErrorKind::Unavailable, Retry::Safe, "MISCONF");
+    expect(append(&*backend, "l").await, ErrorKind::Unavailable, Retry::Safe, "MISCONF");
+    assert_eq!(
+        get_json(&*backend, &users(), "ada").await,
+        Some(json!(1)),
+        "it still reads, and nothing was done"
+    );
+    std::fs::remove_dir(&in_the_way).unwrap();
+    saved("ok").await;
+    put_one(&*backend, "ada").await.unwrap();
+    increment(&*backend, "n").await.unwrap();
 }
