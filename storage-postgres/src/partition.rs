@@ -60,6 +60,16 @@ pub enum KeyTime {
     Uuid7,
 }
 
+impl KeyTime {
+    /// What keys look like that begin with a time, as a regular expression.
+    fn pattern(self) -> &'static str {
+        match self {
+            Self::Iso => "^[0-9]{4}-[0-9]{2}-[0-9]{2}",
+            Self::Uuid7 => "^[0-9a-f]{8}-[0-9a-f]{4}-7",
+        }
+    }
+}
+
 /// What becomes of a span of a log that is over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

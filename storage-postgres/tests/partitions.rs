@@ -433,6 +433,53 @@ async fn logs_have_tables_ahead_and_lose_what_is_over() {
     }
 }
 
+/// A UUID of version 7, with its time in the first 48 bits (RFC 9562).
+fn uuid7(days: i64) -> String {
+    let millis = Timestamp::now().as_millis() + days * 86_400_000;
+    let time = format!("{millis:012x}");
+    format!("{}-{}-7000-8000-{:012x}", &time[..8], &time[8..], fastrand::u64(..1 << 48))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_can_have_uuids_for_keys() {
+    let schema = name();
+    let logs = json!([{
+        "collections": ["events"], "range": "1day", "key_time": "uuid7", "ahead": 1, "retention": "3days",
+    }]);
+    let plain = open(&url(&schema)).await.unwrap();
+    let mut keys: Vec<String> = (-5..=1).map(uuid7).collect();
+    // Of another version, and before and behind all times.
+    let others = ["01234567-89ab-4def-8000-000000000000", "0", "00000000-0000-4000", "zebra"];
+    for key in keys.iter().map(String::as_str).chain(others) {
+        put_json(&*plain, &events(), key, json!(key)).await;
+    }
+    let backend = open_divided(&url(&schema), logs).await.unwrap();
+    let table = |days| format!("records_1_0_{}00", day(days).replace('-', ""));
+    let found = tables(&schema);
+    for days in -5..=1 {
+        assert_eq!(found.get(&table(days)), Some(&1), "{days} in {found:?}");
+    }
+    assert_eq!(found.get("records_1_0_rest"), Some(&(others.len() as u64)));
+    // What comes late, and what is ahead of all tables.
+    for late in [uuid7(-40), uuid7(9)] {
+        put_json(&*backend, &events(), &late, json!(late)).await;
+        keys.push(late);
+    }
+    assert_eq!(tables(&schema).get("records_1_0_rest"), Some(&(others.len() as u64 + 2)));
+    keys.extend(others.map(str::to_owned));
+    keys.sort();
+    assert_eq!(keys_all(&*backend, &events(), "", 3).await, keys);
+    let one = format!("SELECT * FROM @.records WHERE collection = 'events' AND key = '{}'", uuid7(0));
+    assert_eq!(scanned(&schema, &one).await, [table(0)]);
+
+    backend.maintain(Maintenance::Sweep).await.unwrap();
+    let horizon = uuid7(-4);
+    keys.retain(|key| others.contains(&key.as_str()) || *key > horizon);
+    let left = keys_all(&*backend, &events(), "", 1_000).await;
+    assert_eq!(left, keys, "what is over is gone, and nothing else");
+    assert!(!tables(&schema).contains_key(&table(-5)));
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_partitions_is_named() {
     for (partitions, word) in [

@@ -175,7 +175,7 @@ impl Client {
     /// Removes what is over of the rest: keys that came late.
     async fn remove_old(&self, log: &Log<'_>, horizon: Timestamp) -> Result<u64> {
         let records = self.layout.records();
-        // Before the first time there is, keys have none.
+        // Before the first time there is, keys have none. Behind it there are others that begin with no time: they stay.
         let first = log.span.bound(Timestamp::from_millis(0));
         let names: Vec<String> = log.set.collections.iter().map(ToString::to_string).collect();
         let mut removed = 0;
@@ -190,6 +190,7 @@ impl Client {
                 .push(") AND s.key >= ")
                 .bind(first.clone());
             sql.push(" AND s.key < ").bind(log.span.bound(horizon));
+            sql.push(" AND s.key ~ ").bind(log.span.key_time.pattern());
             sql.push(" ORDER BY s.collection, s.key LIMIT 5000 FOR UPDATE SKIP LOCKED) n ");
             sql.push("WHERE r.collection = n.collection AND r.key = n.key");
             let some = self.execute(sql).await?;
