@@ -12,7 +12,7 @@ use proptest::test_runner::TestRunner;
 use storage_core::{
     Backend, Batch, ErrorKind, IndexSpec, Json, MemoryBackend, Mutation, Path, Retry, Timestamp,
 };
-use storage_testkit::helpers::{address, ok, write_one};
+use storage_testkit::helpers::{address, ok, pass, write_one};
 
 use crate::{Own, generate, name, rounds};
 
@@ -144,6 +144,30 @@ async fn expired_records_hold_nothing() {
     assert_eq!(own.number(&sql.replace("'b'", "'f'")).await, 1, "the record has expired");
     let late = write_one(backend, put("c")).await.expect_err("the sweep of the first lets nothing go");
     assert_eq!(late.kind(), ErrorKind::Conflict);
+}
+
+/// When an index is made, what has expired takes nothing, and what expires later lets go then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_is_made_knows_of_expiries() {
+    let own = Own::open().await;
+    let (backend, collection) = (&*own.backend, name("c"));
+    let put =
+        |key: &str, u: i32| Mutation::put(address(&collection, key), Json::from(serde_json::json!({"u": u})));
+    let after = |millis| Some(Timestamp::now().saturating_add(Duration::from_millis(millis)));
+    ok(write_one(backend, put("over", 1).expiring(after(50))).await, "a put");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    ok(write_one(backend, put("a", 1)).await, "the same value");
+    let later = after(2_500);
+    ok(write_one(backend, put("later", 2).expiring(later)).await, "a put that expires later");
+    assert!(ok(backend.ensure_index(&unique("c", "u")).await, "what has expired is in nobody's way"));
+    pass(later.expect("a time")).await;
+    let sql =
+        "INSERT INTO @.records (collection, key, json) VALUES ('c', 'b', '{\"u\": 2}') RETURNING 1::bigint";
+    assert_eq!(own.number(sql).await, 1, "the value was let go");
+    for (key, u) in [("d", 1), ("d", 2)] {
+        let taken = write_one(backend, put(key, u)).await.expect_err("it is held");
+        assert_eq!(taken.kind(), ErrorKind::Conflict);
+    }
 }
 
 /// One statement can pass a value on: what is let go in a batch is free for the rest of it.
