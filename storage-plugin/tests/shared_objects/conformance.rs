@@ -1,12 +1,14 @@
 //! Backends that pass the suite when they are linked in pass it through a shared library too.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use async_trait::async_trait;
 use serde_json::{Value as Tree, json};
 use storage_core::{Backend, Result, TypeDescriptor};
 use storage_plugin::host::{LoadLimits, Plugin};
+use storage_testkit::servers::{PostgresServer, PostgresSettings, free_port};
 use storage_testkit::{Fixture, Harness};
 use tempfile::TempDir;
 
@@ -27,6 +29,11 @@ mod file {
     storage_testkit::differential!(super::file());
 }
 
+mod postgres {
+    storage_testkit::conformance!(super::postgres());
+    storage_testkit::differential!(super::postgres());
+}
+
 fn memory_inline() -> Memory {
     static PLUGIN: OnceLock<Arc<Plugin>> = OnceLock::new();
     Memory(load(&PLUGIN, || build::example("memory_plugin")))
@@ -40,6 +47,11 @@ fn memory_spawned() -> Memory {
 fn file() -> Files {
     static PLUGIN: OnceLock<Arc<Plugin>> = OnceLock::new();
     Files(load(&PLUGIN, || build::backend("storage-file")))
+}
+
+fn postgres() -> Schemas {
+    static PLUGIN: OnceLock<Arc<Plugin>> = OnceLock::new();
+    Schemas(load(&PLUGIN, || build::backend("storage-postgres")))
 }
 
 fn load(once: &OnceLock<Arc<Plugin>>, library: impl FnOnce() -> PathBuf) -> Arc<Plugin> {
@@ -119,5 +131,46 @@ impl Fixture for Directory {
     async fn open_bad_endpoint(&self) -> Result<Arc<dyn Backend>> {
         std::fs::write(self.directory.path().join("plain-file"), "not a directory").expect("a plain file");
         self.plugin.open(self.config("plain-file")).await
+    }
+}
+
+/// PostgreSQL stores in schemas of their own, on one server.
+struct Schemas(Arc<Plugin>);
+
+static SERVER: LazyLock<PostgresServer> =
+    LazyLock::new(|| PostgresServer::start(&PostgresSettings::default()).expect("a server"));
+
+#[async_trait]
+impl Harness for Schemas {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Schema { plugin: Arc::clone(&self.0), number }))
+    }
+}
+
+struct Schema {
+    plugin: Arc<Plugin>,
+    number: u64,
+}
+
+#[async_trait]
+impl Fixture for Schema {
+    async fn open(&self) -> Result<Arc<dyn Backend>> {
+        let url = format!("{}?schema=test{}", SERVER.url(), self.number);
+        self.plugin.open(self.plugin.config_from_url(&url)?).await
+    }
+
+    fn persistent(&self) -> bool {
+        true
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn open_bad_endpoint(&self) -> Result<Arc<dyn Backend>> {
+        let url = format!("postgres://storage@127.0.0.1:{}/storage", free_port()?);
+        self.plugin.open(self.plugin.config_from_url(&url)?).await
     }
 }
