@@ -28,6 +28,7 @@ max_wal_senders = 10
 wal_keep_size = 256MB
 hot_standby = on
 logging_collector = off
+password_encryption = 'scram-sha-256'
 ";
 
 /// The files of a database whose server is not running.
