@@ -32,18 +32,26 @@ impl Client {
         self.reads.fetch_add(addresses.len() as u64, Ordering::Relaxed);
         let places = self.layout.places(addresses.iter());
         let groups = self.groups(&places);
-        let read = groups.iter().map(|group| self.get_group(addresses, &places, group));
+        let read = groups.iter().map(|group| self.get_group(&places, group));
+        let read = join_all(read).await;
         let now = Timestamp::now();
         let mut records = Vec::with_capacity(addresses.len());
         records.resize_with(addresses.len(), || None);
         let mut elsewhere = BTreeMap::new();
-        for (group, stored) in groups.iter().zip(join_all(read).await) {
-            for (position, stored) in group.positions.iter().zip(stored?) {
-                let Some(stored) = stored.filter(|stored| !stored.is_expired(now)) else { continue };
+        for (group, replies) in groups.iter().zip(read) {
+            for (position, reply) in group.positions.iter().zip(replies?) {
+                if reply == Reply::Nil {
+                    continue;
+                }
+                let address = &addresses[*position];
+                let stored = Stored::parse(address, bytes(reply)?)?;
+                if stored.is_expired(now) {
+                    continue;
+                }
                 if stored.is_elsewhere() {
                     elsewhere.insert(*position, places.at(*position).companion(stored.kind));
                 } else {
-                    records[*position] = Some(stored.into_record(addresses[*position].clone())?);
+                    records[*position] = Some(stored.into_record(address.clone())?);
                 }
             }
         }
@@ -57,11 +65,9 @@ impl Client {
     fn groups(&self, places: &Places) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
         if !self.link.is_cluster() {
-            let positions: Vec<usize> = (0..places.len()).collect();
-            return positions
-                .chunks(KEYS_AT_ONCE)
-                .map(|positions| Group { slot: 0, positions: positions.to_vec() })
-                .collect();
+            let chunk = |from| (from..places.len().min(from + KEYS_AT_ONCE)).collect();
+            let begins = (0..places.len()).step_by(KEYS_AT_ONCE);
+            return begins.map(|from| Group { slot: 0, positions: chunk(from) }).collect();
         }
         let mut open: BTreeMap<u16, usize> = BTreeMap::new();
         for (position, place) in places.iter().enumerate() {
@@ -78,12 +84,8 @@ impl Client {
         groups
     }
 
-    async fn get_group(
-        &self,
-        addresses: &[Address],
-        places: &Places,
-        group: &Group,
-    ) -> Result<Vec<Option<Stored>>> {
+    /// The strings of a group's records.
+    async fn get_group(&self, places: &Places, group: &Group) -> Result<Vec<Reply>> {
         let key = |position: &usize| places.at(*position).key.as_bytes();
         let mut raw: Vec<Reply> = match group.positions.as_slice() {
             [position] => {
@@ -100,7 +102,7 @@ impl Client {
                 }
                 match self.link.at_once(group.slot, command).await {
                     Err(error) if code(&error) == Some("TRYAGAIN") => {
-                        return self.get_singly(addresses, places, group).await;
+                        return self.get_singly(places, group).await;
                     }
                     read => items(read?)?,
                 }
@@ -112,23 +114,17 @@ impl Client {
         if group.positions.len() > 1 {
             self.find_foreign(places, group, &mut raw).await?;
         }
-        stored(addresses, group, raw)
+        Ok(raw)
     }
 
     /// Reads records one by one: those of a slot that is moving are on two nodes, and no command gets both.
-    async fn get_singly(
-        &self,
-        addresses: &[Address],
-        places: &Places,
-        group: &Group,
-    ) -> Result<Vec<Option<Stored>>> {
+    async fn get_singly(&self, places: &Places, group: &Group) -> Result<Vec<Reply>> {
         let gets = group.positions.iter().map(|position| {
             let mut get = redis::cmd("GET");
             get.arg(places.at(*position).key.as_bytes());
             (group.slot, get)
         });
-        let raw = self.link.many(gets.collect()).await.into_iter().collect::<Result<_>>()?;
-        stored(addresses, group, raw)
+        self.link.many(gets.collect()).await.into_iter().collect()
     }
 
     /// MGET answers nothing for a key that holds something else than a string. Such a key is no missing record but an
@@ -227,15 +223,6 @@ impl Client {
         let read = items(found)?.into_iter().map(|item| Ok(Json::from_stored(bytes(item)?.into())));
         Ok(Some(ListItems { items: read.collect::<Result<_>>()?, length: number(length)? }))
     }
-}
-
-/// Strings of a group, taken apart.
-fn stored(addresses: &[Address], group: &Group, raw: Vec<Reply>) -> Result<Vec<Option<Stored>>> {
-    let stored = raw.into_iter().zip(&group.positions).map(|(raw, position)| match raw {
-        Reply::Nil => Ok(None),
-        raw => Stored::parse(&addresses[*position], bytes(raw)?).map(Some),
-    });
-    stored.collect()
 }
 
 /// The record of a reply of the script that reads counters and lists.

@@ -1,14 +1,27 @@
 //! How long calls take, for the `metrics` facade.
 
+use std::cell::RefCell;
 use std::future::Future;
+use std::rc::Rc;
 use std::time::Instant;
 
-use metrics::{Label, SharedString, Unit};
+use metrics::{Key, Label, Level, Metadata, Unit};
+use smol_str::SmolStr;
 
 use super::{Call, Policy, Reply};
-use crate::{Error, Result};
+use crate::{CollectionName, Error, ErrorKind, Result};
 
 const DURATION: &str = "db.client.operation.duration";
+static METADATA: Metadata<'_> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+/// How many time series a thread keeps the keys of.
+const RECENT: usize = 16;
+
+thread_local! {
+    /// The time series in which this thread recorded lately. To make a key costs more than all else that is done for
+    /// a call here. Only keys are kept, so that a recorder that is installed later, or for a while, gets its own.
+    static SERIES: RefCell<Vec<Series>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Records the histogram `db.client.operation.duration`, in seconds, with the names of the stable
 /// [OpenTelemetry conventions for databases](https://opentelemetry.io/docs/specs/semconv/database/database-metrics/):
@@ -62,14 +75,53 @@ impl Policy for Metrics {
 
 fn record(call: &Call<'_>, begun: Instant, error: Option<&Error>) {
     let taken = begun.elapsed();
-    let mut labels = Vec::with_capacity(4);
-    labels.push(Label::new("db.system.name", call.backend.name.to_string()));
-    labels.push(Label::from_static_parts("db.operation.name", call.request.operation()));
-    if let Some(collection) = call.request.collection() {
-        labels.push(Label::new("db.collection.name", SharedString::from(collection.as_str().to_owned())));
+    let error = error.map(Error::kind);
+    let recent = SERIES.try_with(|series| {
+        let mut series = series.borrow_mut();
+        if let Some(found) = series.iter().find(|series| series.has(call, error)) {
+            return found.key.clone();
+        }
+        if series.len() == RECENT {
+            series.clear();
+        }
+        let new = Series::new(call, error);
+        let key = new.key.clone();
+        series.push(new);
+        key
+    });
+    // A thread that ends has no recent ones any more.
+    let key = recent.unwrap_or_else(|_| Series::new(call, error).key);
+    metrics::with_recorder(|recorder| recorder.register_histogram(&key, &METADATA).record(taken));
+}
+
+/// A time series: the calls that share all labels.
+struct Series {
+    system: SmolStr,
+    operation: &'static str,
+    collection: Option<CollectionName>,
+    error: Option<ErrorKind>,
+    key: Rc<Key>,
+}
+
+impl Series {
+    fn new(call: &Call<'_>, error: Option<ErrorKind>) -> Self {
+        let (system, operation) = (call.backend.name.clone(), call.request.operation());
+        let collection = call.request.collection().cloned();
+        let mut labels = vec![
+            Label::new("db.system.name", system.to_string()),
+            Label::from_static_parts("db.operation.name", operation),
+        ];
+        let named = collection.as_ref().map(|name| Label::new("db.collection.name", name.to_string()));
+        labels.extend(named);
+        labels.extend(error.map(|kind| Label::from_static_parts("error.type", kind.as_str())));
+        let key = Rc::new(Key::from_parts(DURATION, labels));
+        Self { system, operation, collection, error, key }
     }
-    if let Some(error) = error {
-        labels.push(Label::from_static_parts("error.type", error.kind().as_str()));
+
+    fn has(&self, call: &Call<'_>, error: Option<ErrorKind>) -> bool {
+        self.operation == call.request.operation()
+            && self.error == error
+            && self.system == call.backend.name
+            && self.collection.as_ref() == call.request.collection()
     }
-    metrics::histogram!(DURATION, labels).record(taken);
 }

@@ -80,8 +80,12 @@ impl Store {
     /// More addresses than fit in one request are read by several, one after the other; each is consistent in
     /// itself only.
     pub async fn get_many(&self, addresses: &[Address]) -> Result<Vec<Option<Record>>> {
+        let most = self.backend.info().capabilities.limits.batch_len.max(1);
+        if (1..=most).contains(&addresses.len()) {
+            return self.backend.get(addresses).await;
+        }
         let mut records = Vec::with_capacity(addresses.len());
-        for part in addresses.chunks(self.backend.info().capabilities.limits.batch_len.max(1)) {
+        for part in addresses.chunks(most) {
             records.extend(self.backend.get(part).await?);
         }
         Ok(records)

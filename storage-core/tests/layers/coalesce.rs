@@ -382,6 +382,68 @@ async fn calls_that_nobody_polls_hold_others_for_a_second_at_most() {
     assert_eq!(begun.elapsed(), DELAY);
 }
 
+#[test]
+fn the_end_of_a_runtime_leaves_the_calls_of_another_watched() {
+    let runtime =
+        || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let fake = Fake::slow(Duration::from_millis(1));
+    let store = over(&fake);
+    let keys = [at("unpolled")];
+    let inside = first.enter();
+    let mut unpolled: Vec<_> = (0..4).map(|_| store.get(&keys)).collect();
+    for call in &mut unpolled {
+        assert!(poll_once(call).is_pending());
+    }
+    drop(inside);
+    let ask = |key: &'static str| {
+        let store = store.clone();
+        async move { tokio::time::timeout(Duration::from_secs(9), store.get(&[at(key)])).await }
+    };
+    first.spawn(ask("first"));
+    std::thread::sleep(Duration::from_millis(100));
+    let waits = second.spawn(ask("second"));
+    std::thread::sleep(Duration::from_millis(100));
+    drop(first);
+    let answer = second.block_on(waits).unwrap();
+    answer.expect("it goes after a second").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_let_go_of_is_gone_at_once() {
+    let fake = Fake::slow(DELAY);
+    let store = over(&fake);
+    let keys = [at("a")];
+    let mut calls: Vec<_> = (0..5).map(|_| store.get(&keys)).collect();
+    for call in &mut calls {
+        assert!(poll_once(call).is_pending());
+    }
+    settle().await;
+    // The one that waits first, or it would take off when another lands.
+    drop(calls.pop());
+    drop(calls);
+    drop(store);
+    settle().await;
+    assert_eq!(Arc::strong_count(&fake), 1, "nothing that looks after the calls holds the backend");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_get_is_a_batch_already_and_goes_at_once() {
+    let fake = Fake::slow(DELAY);
+    let store = over(&fake);
+    let mut first = occupy(&store);
+    settle().await;
+    let keys: Vec<_> = (0..64).map(|i| at(&format!("k{i}"))).collect();
+    let begun = Instant::now();
+    let (large, small) = tokio::join!(async { (store.get(&keys).await, begun.elapsed()) }, async {
+        (store.get(&keys[1..]).await, begun.elapsed())
+    },);
+    assert_eq!(large.0.unwrap(), keys.iter().map(record).collect::<Vec<_>>());
+    assert_eq!(small.0.unwrap().len(), 63);
+    assert_eq!((large.1, small.1), (DELAY, 2 * DELAY));
+    first.join_next().await.unwrap().unwrap();
+}
+
 /// The window for reads after many rounds of many callers.
 async fn window_over(fake: Fake) -> usize {
     let fake = Arc::new(fake);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use storage_core::layer::{Around, Layer, Layers, Metrics, Tracing};
-use storage_core::{Backend, ErrorKind, Retry};
+use storage_core::{Backend, Batch, ErrorKind, Mutation, Retry};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::layer::{Context, SubscriberExt};
@@ -73,6 +73,37 @@ fn metrics_follow_the_conventions() {
     ];
     expected.sort();
     assert_eq!(recorded, expected);
+}
+
+#[test]
+fn metrics_of_many_collections_are_told_apart() {
+    let stack = Around::new(Metrics::new(), Arc::new(Fake::new()));
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        run(async {
+            for _ in 0..3 {
+                for i in 0..20 {
+                    let address = storage_core::Address::new(format!("c{i}"), "a").unwrap();
+                    stack.get(std::slice::from_ref(&address)).await.unwrap();
+                    stack.write(&Batch::independent(vec![Mutation::delete(address)])).await.unwrap();
+                }
+            }
+        });
+    });
+    let recorded: BTreeMap<String, usize> = snapshotter
+        .snapshot()
+        .into_vec()
+        .into_iter()
+        .map(|(key, _, _, value)| {
+            let DebugValue::Histogram(values) = value else { panic!("{value:?}") };
+            let labels: Vec<_> = key.key().labels().map(|label| label.value().to_owned()).collect();
+            (labels.join(" "), values.len())
+        })
+        .collect();
+    let expected =
+        (0..20).flat_map(|i| ["get", "write"].map(|operation| (format!("fake {operation} c{i}"), 3)));
+    assert_eq!(recorded, expected.collect());
 }
 
 #[test]

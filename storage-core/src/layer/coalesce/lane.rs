@@ -1,21 +1,18 @@
 //! One kind of call on its way: what is in flight and what waits.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::queue::{Few, Load, Queue, Waiting};
+use super::watch::{PATIENCE, Watch};
 use super::window::Window;
 use crate::{Address, Backend, Error, ErrorKind, Limits, Result};
-
-/// A call that waited this long no longer minds the window. Flights in their callers' futures move only
-/// while those are polled, and a task may hold some that it does not poll while it awaits another.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The kind of call that a lane merges.
 pub(super) trait Kind: Send + Sync + 'static {
@@ -39,7 +36,7 @@ pub(super) trait Kind: Send + Sync + 'static {
 
 pub(super) struct Lane<K: Kind>(Arc<Shared<K>>);
 
-struct Shared<K: Kind> {
+pub(super) struct Shared<K: Kind> {
     inner: Arc<dyn Backend>,
     hasher: RandomState,
     state: Mutex<State<K>>,
@@ -53,27 +50,17 @@ struct State<K: Kind> {
     flying: usize,
     /// Flights of merged batches.
     merged: usize,
-    /// The records in flight, by hash: if two collide, one waits without need, and that is all.
+    /// The records in flight, by hash.
     flying_keys: HashSet<u64>,
-    queue: VecDeque<Waiting<K>>,
-    /// The records in the queue and how often they are there.
-    queued_keys: HashMap<u64, usize>,
+    queue: Queue<K>,
+    /// The runtimes whose calls are looked after.
+    watched: Vec<Id>,
     closed: bool,
-}
-
-struct Waiting<K: Kind> {
-    items: Vec<K::Item>,
-    bytes: usize,
-    keys: Vec<u64>,
-    reply: oneshot::Sender<Result<Vec<K::Reply>>>,
-    since: Instant,
-    /// The caller's: it lives at least as long as the caller waits.
-    runtime: Handle,
 }
 
 enum Entry<K: Kind> {
     Straight(Flight<K>),
-    Queued(oneshot::Receiver<Result<Vec<K::Reply>>>),
+    Queued(oneshot::Receiver<Result<Few<K::Reply>>>),
 }
 
 impl<K: Kind> Lane<K> {
@@ -84,8 +71,8 @@ impl<K: Kind> Lane<K> {
             flying: 0,
             merged: 0,
             flying_keys: HashSet::new(),
-            queue: VecDeque::new(),
-            queued_keys: HashMap::new(),
+            queue: Queue::new(),
+            watched: Vec::new(),
             closed: false,
         };
         Self(Arc::new(Shared {
@@ -105,25 +92,19 @@ impl<K: Kind> Lane<K> {
     where
         F: Future<Output = Result<Vec<K::Reply>>>,
     {
-        let mut receiver = match self.enter(items)? {
+        match self.enter(items)? {
             Entry::Straight(mut flight) => {
                 let result = straight().await;
                 flight.done = if result.is_ok() { items.len() } else { 0 };
-                return result;
+                result
             }
-            Entry::Queued(receiver) => receiver,
-        };
-        loop {
-            match tokio::time::timeout(PATIENCE, &mut receiver).await {
-                Ok(reply) => return reply.unwrap_or_else(|_| Err(lost())),
-                Err(_) => self.0.depart(State::overdue),
-            }
+            Entry::Queued(receiver) => receiver.await.unwrap_or_else(|_| Err(lost())).map(Few::into_vec),
         }
     }
 
     fn enter(&self, items: &[K::Item]) -> Result<Entry<K>> {
         let hash = |item| K::ordered(item).map(|address| self.0.hasher.hash_one(address));
-        let keys: Vec<u64> = items.iter().filter_map(hash).collect();
+        let keys: Few<u64> = items.iter().filter_map(hash).collect();
         let mut state = self.0.lock();
         if state.closed {
             return Err(Error::new(ErrorKind::Closed, "the store has been closed: open it again"));
@@ -135,17 +116,23 @@ impl<K: Kind> Lane<K> {
             return Ok(Entry::Straight(Flight { shared: self.0.clone(), keys, merged: false, done: 0 }));
         }
         let (reply, receiver) = oneshot::channel();
-        for key in &keys {
-            *state.queued_keys.entry(*key).or_default() += 1;
+        let (since, runtime) = (Instant::now(), Handle::current());
+        let unwatched = !state.watched.contains(&runtime.id());
+        if unwatched {
+            state.watched.push(runtime.id());
         }
-        state.queue.push_back(Waiting {
-            items: items.to_vec(),
+        state.queue.push(Waiting {
+            items: items.into(),
             bytes: items.iter().map(K::size).sum(),
             keys,
             reply,
-            since: Instant::now(),
-            runtime: Handle::current(),
+            since,
+            runtime,
         });
+        drop(state);
+        if unwatched {
+            self.0.watch(since);
+        }
         Ok(Entry::Queued(receiver))
     }
 
@@ -171,81 +158,42 @@ impl<K: Kind> Lane<K> {
 impl<K: Kind> State<K> {
     /// Whether a new call would overtake one on the same record.
     fn must_wait(&self, keys: &[u64]) -> bool {
-        keys.iter().any(|key| self.flying_keys.contains(key) || self.queued_keys.contains_key(key))
+        keys.iter().any(|key| self.flying_keys.contains(key) || self.queue.has(*key))
     }
 
     fn is_drained(&self) -> bool {
         self.queue.is_empty() && self.merged == 0
     }
 
-    /// The batches that may go now.
-    fn due(&mut self) -> Vec<Vec<Waiting<K>>> {
-        let mut batches = Vec::new();
-        while self.flying < self.window.size() {
-            let batch = self.gather();
-            if batch.is_empty() {
-                break;
-            }
-            batches.push(batch);
+    /// What may go now.
+    fn due(&mut self) -> Vec<Load<K>> {
+        let mut loads = Vec::new();
+        while self.flying < self.window.size()
+            && let Some(load) = self.load()
+        {
+            loads.push(load);
         }
-        batches
+        loads
     }
 
-    /// A batch beyond the window, if calls have waited too long.
-    fn overdue(&mut self) -> Vec<Vec<Waiting<K>>> {
-        if self.queue.front().is_none_or(|first| first.since.elapsed() < PATIENCE) {
-            return Vec::new();
+    /// What has waited too long, beyond the window.
+    fn overdue(&mut self, now: Instant) -> Vec<Load<K>> {
+        let mut loads = Vec::new();
+        while self.queue.since().next().is_some_and(|since| since + PATIENCE <= now)
+            && let Some(load) = self.load()
+        {
+            loads.push(load);
         }
-        let batch = self.gather();
-        if batch.is_empty() { Vec::new() } else { vec![batch] }
+        loads
     }
 
-    /// Takes the next batch off the queue, in order: all that fits, save what would overtake another call.
-    /// It counts as in flight at once.
-    fn gather(&mut self) -> Vec<Waiting<K>> {
-        let (mut batch, mut skipped, mut held) = (Vec::new(), Vec::new(), HashSet::new());
-        let (mut len, mut bytes) = (0, 0);
-        while let Some(call) = self.queue.pop_front() {
-            if call.reply.is_closed() {
-                self.unqueue(&call.keys);
-                continue;
-            }
-            if call.keys.iter().any(|key| self.flying_keys.contains(key) || held.contains(key)) {
-                held.extend(call.keys.iter().copied());
-                skipped.push(call);
-                continue;
-            }
-            let fits = len + call.items.len() <= self.limits.batch_len
-                && bytes + call.bytes <= self.limits.batch_bytes;
-            if !fits && !batch.is_empty() {
-                self.queue.push_front(call);
-                break;
-            }
-            len += call.items.len();
-            bytes += call.bytes;
-            self.unqueue(&call.keys);
-            batch.push(call);
-        }
-        for call in skipped.into_iter().rev() {
-            self.queue.push_front(call);
-        }
-        if !batch.is_empty() {
-            self.flying += 1;
-            self.merged += 1;
-            self.flying_keys.extend(batch.iter().flat_map(|call| &call.keys));
-        }
-        batch
-    }
-
-    fn unqueue(&mut self, keys: &[u64]) {
-        for key in keys {
-            if let Some(times) = self.queued_keys.get_mut(key) {
-                *times -= 1;
-                if *times == 0 {
-                    self.queued_keys.remove(key);
-                }
-            }
-        }
+    /// The next batch, which counts as in flight at once.
+    fn load(&mut self) -> Option<Load<K>> {
+        let load = self.queue.take(&self.limits, &self.flying_keys)?;
+        self.flying += 1;
+        self.merged += 1;
+        self.flying_keys.extend(&load.keys);
+        Some(load)
     }
 }
 
@@ -254,22 +202,49 @@ impl<K: Kind> Shared<K> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends the batches that `choose` takes off the queue, each in a task of its own, so that a caller that
-    /// is dropped takes nobody with it.
-    fn depart(self: &Arc<Self>, choose: impl FnOnce(&mut State<K>) -> Vec<Vec<Waiting<K>>>) {
-        let batches = {
+    /// Looks after the calls of the runtime in which this is called, the first of which waits since then.
+    fn watch(self: &Arc<Self>, since: Instant) {
+        let runtime = Handle::current();
+        let watch = Watch { lane: Arc::downgrade(self), runtime: runtime.id() };
+        runtime.spawn(watch.keep(since));
+    }
+
+    /// Sends what has waited too long. Returns when the next call will have; `None`, and the runtime is no longer
+    /// watched, if no call waits.
+    pub(super) fn send_overdue(self: &Arc<Self>, runtime: Id) -> Option<Instant> {
+        let now = Instant::now();
+        self.depart(|state| state.overdue(now));
+        let mut state = self.lock();
+        if state.queue.is_empty() {
+            state.watched.retain(|watched| *watched != runtime);
+            return None;
+        }
+        // Those left behind wait for a flight on their record, and are tried again later.
+        let next = state.queue.since().map(|since| since + PATIENCE).find(|at| *at > now);
+        Some(next.unwrap_or(now + PATIENCE))
+    }
+
+    pub(super) fn unwatched(&self, runtime: Id) {
+        self.lock().watched.retain(|watched| *watched != runtime);
+    }
+
+    /// Sends what `choose` takes off the queue, each load in a task of its own, so that a caller that is dropped
+    /// takes nobody with it.
+    fn depart(self: &Arc<Self>, choose: impl FnOnce(&mut State<K>) -> Vec<Load<K>>) {
+        let loads = {
             let mut state = self.lock();
-            let batches = choose(&mut state);
+            let loads = choose(&mut state);
             if state.closed && state.is_drained() {
                 self.drained.notify_waiters();
             }
-            batches
+            loads
         };
-        for mut batch in batches {
-            let keys = batch.iter_mut().flat_map(|call| std::mem::take(&mut call.keys)).collect();
+        for Load { mut calls, keys } in loads {
             let flight = Flight { shared: self.clone(), keys, merged: true, done: 0 };
-            if let Some(runtime) = batch.first().map(|call| call.runtime.clone()) {
-                runtime.spawn(flight.fly(batch));
+            // Who is gone wants nothing done, and the runtime may be gone as well.
+            calls.retain(|call| !call.reply.is_closed());
+            if let Some(runtime) = calls.first().map(|call| call.runtime.clone()) {
+                runtime.spawn(flight.fly(calls));
             }
         }
     }
@@ -278,7 +253,7 @@ impl<K: Kind> Shared<K> {
 /// A place in the window, given back when it is dropped, however that comes.
 struct Flight<K: Kind> {
     shared: Arc<Shared<K>>,
-    keys: Vec<u64>,
+    keys: Few<u64>,
     merged: bool,
     done: usize,
 }
@@ -316,7 +291,7 @@ impl<K: Kind> Flight<K> {
             Err(error) if calls.len() > 1 && K::may_be_of_one(error.kind()) => {
                 for (call, len) in calls.into_iter().zip(lens) {
                     let part = items.drain(..len).collect();
-                    let _ = call.reply.send(K::send(&*self.shared.inner, part).await.1);
+                    let _ = call.reply.send(K::send(&*self.shared.inner, part).await.1.map(Few::from_vec));
                 }
             }
             Err(error) => answer(calls, &error),

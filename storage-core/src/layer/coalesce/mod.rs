@@ -2,6 +2,8 @@
 #![deny(clippy::missing_trait_methods)]
 
 mod lane;
+mod queue;
+mod watch;
 mod window;
 
 use std::fmt;
@@ -17,11 +19,15 @@ use crate::{
     Path, Query, Record, Request, Result, Scan, Stats, Written,
 };
 
+/// A get of so many keys goes straight: to merge it and to sort its records out again would cost more than is saved.
+const LARGE_GET: usize = 64;
+
 /// Merges concurrent gets, and concurrent independent writes, into batches: what a database does for a
 /// hundred callers in one round trip or one transaction, it does almost as fast as for one.
 ///
 /// - There is no timer and no waiting for company: while fewer batches are in flight than may be, a call
 ///   goes at once, as it is. What comes while they are all in flight waits, and goes together next.
+/// - A get of 64 keys or more is a batch already: it goes at once and as it is, whatever is in flight.
 /// - How many may be in flight, from 1 to 32, follows from the measured throughput.
 /// - Mutations of one record keep the order in which the calls came, whatever they go in; others may pass.
 ///   Atomic batches go straight and have no order with calls that run at the same time.
@@ -137,11 +143,11 @@ impl Backend for Coalesce {
 
     async fn get(&self, keys: &[Address]) -> Result<Vec<Option<Record>>> {
         match &self.reads {
-            Some(lane) => {
+            Some(lane) if keys.len() < LARGE_GET => {
                 let result = lane.call(keys, || self.inner.get(keys)).await;
                 result.map_err(|error| self.call(Request::Get(keys)).named(error))
             }
-            None => self.inner.get(keys).await,
+            _ => self.inner.get(keys).await,
         }
     }
 
