@@ -11,6 +11,7 @@ pub mod helpers;
 mod list;
 pub mod negative;
 pub mod proxy;
+pub mod queries;
 #[cfg(unix)]
 pub mod servers;
 mod suite;

@@ -1,6 +1,5 @@
 //! Queries and indexes against the reference semantics: random and nasty, on a real server.
 
-mod arbitrary;
 mod filters;
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -10,12 +9,10 @@ mod unique;
 
 use std::sync::Arc;
 
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::TestRunner;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
-use storage_core::{Backend, Batch, CollectionName, Json, Mutation};
-use storage_testkit::helpers::{address, ok, write_all};
+use storage_core::{Backend, CollectionName};
+use storage_testkit::helpers::ok;
 
 /// A store in a schema of its own.
 struct Own {
@@ -41,21 +38,10 @@ impl Own {
         let sql = AssertSqlSafe(sql.replace('@', &self.schema));
         sqlx::query_scalar(sql).fetch_one(&mut self.beside().await).await.expect("a number")
     }
-
-    async fn put(&self, collection: &CollectionName, documents: &[(String, Json)]) {
-        let puts = documents.iter().map(|(key, json)| Mutation::put(address(collection, key), json.clone()));
-        write_all(&*self.backend, Batch::independent(puts.collect())).await;
-    }
 }
 
 fn name(text: &str) -> CollectionName {
     CollectionName::new(text).expect("a name")
-}
-
-/// Random values, the same in each run.
-fn generate<S: Strategy>(runner: &mut TestRunner, strategy: &S, n: usize) -> Vec<S::Value> {
-    let mut one = || strategy.new_tree(runner).expect("a strategy that rejects little").current();
-    (0..n).map(|_| one()).collect()
 }
 
 /// How much to try: more with `STORAGE_LONG=1`.

@@ -125,105 +125,127 @@ const TEXTS: [&str; 36] = [
     "null",
 ];
 
-/// Texts around the length that an index has of them.
-fn long_text() -> impl Strategy<Value = String> {
-    let tail = select(vec!["", "x", "y", "xx", "xy", "é", "\u{0}"]);
-    (
-        select(vec!["x", "é", "\u{1f600}", "\u{0}"]),
-        select(vec![84_usize, 85, 86, 254, 255, 256, 257, 300]),
-        tail,
-    )
-        .prop_map(|(unit, count, tail)| format!("{}{tail}", unit.repeat(count)))
+/// What long texts consist of.
+const LETTERS: [&str; 4] = ["x", "é", "\u{1f600}", "\u{0}"];
+
+/// What random values are made of.
+pub(super) struct Arbitrary {
+    names: Vec<&'static str>,
+    numbers: Vec<&'static str>,
+    letters: Vec<&'static str>,
 }
 
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![10 => select(&TEXTS[..]).prop_map(str::to_owned), 2 => long_text()]
+impl Arbitrary {
+    /// All names, numbers and letters but these.
+    pub(super) fn without(these: &[&str]) -> Self {
+        let rest = |all: &[&'static str]| all.iter().copied().filter(|word| !these.contains(word)).collect();
+        Self { names: rest(&NAMES), numbers: rest(&NUMBERS), letters: rest(&LETTERS) }
+    }
+
+    /// Texts, also around the length that an index may have of them.
+    fn text(&self) -> BoxedStrategy<String> {
+        let lengths = vec![84_usize, 85, 86, 254, 255, 256, 257, 300];
+        let tail = select(vec!["", "x", "y", "xx", "xy", "é", "\u{0}"]);
+        let long = (select(self.letters.clone()), select(lengths), tail);
+        let long = long.prop_map(|(letter, length, tail)| format!("{}{tail}", letter.repeat(length)));
+        prop_oneof![10 => select(&TEXTS[..]).prop_map(str::to_owned), 2 => long].boxed()
+    }
+
+    fn number(&self) -> BoxedStrategy<String> {
+        let double = any::<f64>().prop_filter("no number in JSON", |number| number.is_finite());
+        prop_oneof![
+            4 => select(self.numbers.clone()).prop_map(str::to_owned),
+            2 => (-2_i64..4).prop_map(|number| number.to_string()),
+            1 => double.prop_map(|number| format!("{number:e}")),
+            1 => any::<i64>().prop_map(|number| number.to_string()),
+        ]
+        .boxed()
+    }
+
+    fn scalar(&self) -> BoxedStrategy<String> {
+        prop_oneof![
+            1 => Just("null".to_owned()),
+            1 => any::<bool>().prop_map(|value| value.to_string()),
+            4 => self.number(),
+            4 => self.text().prop_map(|text| quoted(&text)),
+        ]
+        .boxed()
+    }
+
+    /// A JSON value as text, numbers spelt in any way.
+    fn value(&self) -> BoxedStrategy<String> {
+        let names = self.names.clone();
+        let nested = self.scalar().prop_recursive(4, 24, 4, move |inner| {
+            let field = (select(names.clone()), inner.clone());
+            prop_oneof![
+                3 => vec(field, 0..4).prop_map(|fields| {
+                    let fields = fields.iter().map(|(name, value)| format!("{}: {value}", quoted(name)));
+                    format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+                }),
+                2 => vec(inner, 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
+            ]
+        });
+        nested.boxed()
+    }
+
+    /// A JSON document, mostly an object.
+    pub(super) fn document(&self) -> BoxedStrategy<Json> {
+        let object = (self.value(), self.value(), self.value()).prop_map(|(a, b, other)| {
+            format!(r#"{{"a": {a}, "b": {b}, "0": {other}, "u": [{a}, {other}]}}"#)
+        });
+        let text = prop_oneof![2 => self.value(), 3 => object];
+        text.prop_map(|text| Json::parse(text).expect("valid JSON")).boxed()
+    }
+
+    fn tree(&self) -> BoxedStrategy<Tree> {
+        let text = prop_oneof![2 => self.scalar(), 1 => self.value()];
+        text.prop_map(|text| Json::parse(text).and_then(|json| json.tree()).expect("valid JSON")).boxed()
+    }
+
+    /// A path of a few of the names.
+    pub(super) fn path(&self) -> BoxedStrategy<Path> {
+        let names = vec(select(self.names.clone()), 1..5);
+        names.prop_filter_map("no path", |names| Path::new(names.join(".")).ok()).boxed()
+    }
+
+    fn test(&self) -> BoxedStrategy<Test> {
+        prop_oneof![
+            4 => self.tree().prop_map(Test::Eq),
+            2 => self.tree().prop_map(Test::Ne),
+            2 => self.tree().prop_map(Test::Gt),
+            2 => self.tree().prop_map(Test::Gte),
+            2 => self.tree().prop_map(Test::Lt),
+            2 => self.tree().prop_map(Test::Lte),
+            2 => vec(self.tree(), 0..5).prop_map(Test::In),
+            1 => vec(self.tree(), 0..20).prop_map(Test::In),
+            2 => vec(self.tree(), 0..5).prop_map(Test::Nin),
+            1 => any::<bool>().prop_map(Test::Exists),
+            2 => self.text().prop_map(Test::Prefix),
+            2 => self.text().prop_map(Test::Contains),
+        ]
+        .boxed()
+    }
+
+    /// A filter.
+    pub(super) fn filter(&self) -> BoxedStrategy<Filter> {
+        let leaf = (self.path(), self.test()).prop_map(|(path, test)| Filter::Field(path, test));
+        let nested = leaf.prop_recursive(3, 8, 3, |inner| {
+            prop_oneof![
+                vec(inner.clone(), 0..3).prop_map(Filter::And),
+                vec(inner.clone(), 0..3).prop_map(Filter::Or),
+                inner.prop_map(|filter| Filter::Not(Box::new(filter))),
+            ]
+        });
+        nested.boxed()
+    }
+
+    /// An order of one to three keys.
+    pub(super) fn sort(&self) -> BoxedStrategy<Vec<Sort>> {
+        let direction = select(vec![Direction::Asc, Direction::Desc]);
+        vec((self.path(), direction).prop_map(|(path, direction)| Sort { path, direction }), 1..4).boxed()
+    }
 }
 
 fn quoted(text: &str) -> String {
     Tree::from(text).to_string()
-}
-
-fn number() -> impl Strategy<Value = String> {
-    prop_oneof![
-        4 => select(&NUMBERS[..]).prop_map(str::to_owned),
-        2 => (-2_i64..4).prop_map(|number| number.to_string()),
-        1 => any::<f64>().prop_filter("no number in JSON", |number| number.is_finite()).prop_map(|number| format!("{number:e}")),
-        1 => any::<i64>().prop_map(|number| number.to_string()),
-    ]
-}
-
-fn scalar() -> impl Strategy<Value = String> {
-    prop_oneof![
-        1 => Just("null".to_owned()),
-        1 => any::<bool>().prop_map(|value| value.to_string()),
-        4 => number(),
-        4 => text().prop_map(|text| quoted(&text)),
-    ]
-}
-
-/// A JSON value as text, numbers spelt in any way.
-fn value() -> impl Strategy<Value = String> {
-    scalar().prop_recursive(4, 24, 4, |inner| {
-        let field = (select(&NAMES[..]), inner.clone());
-        prop_oneof![
-            3 => vec(field, 0..4).prop_map(|fields| {
-                let fields = fields.iter().map(|(name, value)| format!("{}: {value}", quoted(name)));
-                format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
-            }),
-            2 => vec(inner, 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
-        ]
-    })
-}
-
-/// A JSON document, mostly an object.
-pub(crate) fn document() -> impl Strategy<Value = Json> {
-    let object = (value(), value(), value())
-        .prop_map(|(a, b, other)| format!(r#"{{"a": {a}, "b": {b}, "0": {other}, "u": [{a}, {other}]}}"#));
-    prop_oneof![2 => value(), 3 => object].prop_map(|text| Json::parse(text).expect("valid JSON"))
-}
-
-fn tree() -> impl Strategy<Value = Tree> {
-    prop_oneof![2 => scalar().boxed(), 1 => value().boxed()]
-        .prop_map(|text| Json::parse(text).and_then(|json| json.tree()).expect("valid JSON"))
-}
-
-/// A path of a few of the names.
-pub(crate) fn path() -> impl Strategy<Value = Path> {
-    vec(select(&NAMES[..]), 1..5).prop_filter_map("no path", |names| Path::new(names.join(".")).ok())
-}
-
-fn test() -> impl Strategy<Value = Test> {
-    prop_oneof![
-        4 => tree().prop_map(Test::Eq),
-        2 => tree().prop_map(Test::Ne),
-        2 => tree().prop_map(Test::Gt),
-        2 => tree().prop_map(Test::Gte),
-        2 => tree().prop_map(Test::Lt),
-        2 => tree().prop_map(Test::Lte),
-        2 => vec(tree(), 0..5).prop_map(Test::In),
-        1 => vec(tree(), 0..20).prop_map(Test::In),
-        2 => vec(tree(), 0..5).prop_map(Test::Nin),
-        1 => any::<bool>().prop_map(Test::Exists),
-        2 => text().prop_map(Test::Prefix),
-        2 => text().prop_map(Test::Contains),
-    ]
-}
-
-/// A filter.
-pub(crate) fn filter() -> impl Strategy<Value = Filter> {
-    let leaf = (path(), test()).prop_map(|(path, test)| Filter::Field(path, test));
-    leaf.prop_recursive(3, 8, 3, |inner| {
-        prop_oneof![
-            vec(inner.clone(), 0..3).prop_map(Filter::And),
-            vec(inner.clone(), 0..3).prop_map(Filter::Or),
-            inner.prop_map(|filter| Filter::Not(Box::new(filter))),
-        ]
-    })
-}
-
-/// An order of one to three keys.
-pub(crate) fn sort() -> impl Strategy<Value = Vec<Sort>> {
-    let direction = select(vec![Direction::Asc, Direction::Desc]);
-    vec((path(), direction).prop_map(|(path, direction)| Sort { path, direction }), 1..4)
 }
