@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::changes::Feed;
 use crate::config::PostgresConfig;
-use crate::connect::Connector;
+use crate::connect::{Connector, PLANNING};
 use crate::error::{During, breaks_connection, driver};
 use crate::index::Known;
 use crate::layout::Layout;
@@ -137,6 +137,9 @@ impl Client {
         if !self.prepared {
             // A setting of the session would stay with the pooler's connection.
             begin.push_str(&format!("; SET LOCAL statement_timeout = {}", statement_timeout.as_millis()));
+            for (setting, value) in PLANNING {
+                begin.push_str(&format!("; SET LOCAL {setting} = {value}"));
+            }
         }
         transaction.simple(begin).await?;
         Ok(transaction)
@@ -223,8 +226,8 @@ impl Transaction<'_> {
     }
 }
 
-/// Before a transaction is committed nothing is done, whatever happens to the connection.
-fn undone(error: Error) -> Error {
+/// Before a transaction is committed, or where one only reads, nothing is done, whatever happens to the connection.
+pub(crate) fn undone(error: Error) -> Error {
     match error.retry() {
         Retry::IfIdempotent => error.with_retry(Retry::Safe),
         _ => error,
