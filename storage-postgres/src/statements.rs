@@ -20,6 +20,12 @@ pub(crate) struct Statements {
     pub(crate) put_json: Arc<str>,
     /// Puts one JSON: collection, key, version, now, text.
     pub(crate) put_one_json: Arc<str>,
+    /// Whether there is none of some records: collection, first key, last key, all keys.
+    pub(crate) absent: Arc<str>,
+    /// As `put_json`, of which the records are new.
+    pub(crate) insert_json: Arc<str>,
+    /// As `put_any`, of which the records are new.
+    pub(crate) insert_any: Arc<str>,
     /// Puts anything: now, and the arrays of [`Rows`](crate::write::rows::Rows).
     pub(crate) put_any: Arc<str>,
     /// As `put_any`, if there is no record; returns a row for each that there was not.
@@ -101,19 +107,22 @@ impl Statements {
         let (records, items) = (layout.records(), layout.list_items());
         let places = unnest(1, PLACES);
         let same = "r.collection = n.collection AND r.key = n.key";
-        let put = |rows: &str| {
+        let insert = |rows: &str| {
             format!(
                 "INSERT INTO {records} AS r ({COLUMNS}) SELECT n.collection, n.key, n.kind, n.version, $1, $1, n.expires_at, \
-                 n.json::jsonb, n.bytes, n.media_type, n.counters::jsonb, n.list_id, n.list_len FROM {rows} \
-                 ON CONFLICT (collection, key) DO UPDATE SET {OVERWRITE}"
+                 n.json::jsonb, n.bytes, n.media_type, n.counters::jsonb, n.list_id, n.list_len FROM {rows}"
             )
         };
-        let put_json = |rows: &str| {
+        let insert_json = |rows: &str| {
             format!(
-                "INSERT INTO {records} AS r (collection, key, kind, version, created_at, updated_at, json) {rows} \
-                 ON CONFLICT (collection, key) DO UPDATE SET {OVERWRITE}"
+                "INSERT INTO {records} AS r (collection, key, kind, version, created_at, updated_at, json) {rows}"
             )
         };
+        let or_update = format!("ON CONFLICT (collection, key) DO UPDATE SET {OVERWRITE}");
+        let put = |rows: &str| format!("{} {or_update}", insert(rows));
+        let put_json = |rows: &str| format!("{} {or_update}", insert_json(rows));
+        let many = "SELECT $1, n.key, 'j', n.version, $2, $2, n.json::jsonb \
+                    FROM unnest($3::text[], $4::bigint[], $5::text[]) AS n(key, version, json)";
         let store = rows_from(1, &[("created_at", "timestamptz"), ("updated_at", "timestamptz")]);
         let current = format!(
             "SELECT {RECORD_COLUMNS}, r.list_id FROM {places} JOIN {records} r ON {same} ORDER BY r.collection, r.key"
@@ -132,12 +141,16 @@ impl Statements {
                 .into(),
             get_any: format!("SELECT {RECORD_COLUMNS} FROM {places} JOIN {records} r ON {same}").into(),
             list_range: list_range(records, items).into(),
-            put_json: put_json(
-                "SELECT $1, n.key, 'j', n.version, $2, $2, n.json::jsonb \
-                 FROM unnest($3::text[], $4::bigint[], $5::text[]) AS n(key, version, json)",
+            put_json: put_json(many).into(),
+            put_one_json: put_json("VALUES ($1, $2, 'j', $3, $4, $4, $5::text::jsonb)").into(),
+            absent: format!(
+                // Mostly all are new and behind each other: then one look at the index tells.
+                "SELECT NOT EXISTS (SELECT FROM {records} r WHERE r.collection = $1 AND r.key BETWEEN $2 AND $3) \
+                 OR NOT EXISTS (SELECT FROM {records} r WHERE r.collection = $1 AND r.key = ANY($4))"
             )
             .into(),
-            put_one_json: put_json("VALUES ($1, $2, 'j', $3, $4, $4, $5::text::jsonb)").into(),
+            insert_json: insert_json(many).into(),
+            insert_any: insert(&rows_from(2, &[])).into(),
             put_any: put(&rows_from(2, &[])).into(),
             put_absent: format!("{} WHERE r.expires_at <= excluded.updated_at RETURNING 1", put(&rows_from(2, &[])))
                 .into(),

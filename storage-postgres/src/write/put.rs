@@ -2,19 +2,23 @@
 
 use std::borrow::Cow;
 
+use sqlx::Row as _;
 use storage_core::{Address, Change, Effect, Result, Timestamp, Value, Written};
 
 use super::results::{Results, is_of_data};
 use super::rows::Rows;
 use super::{Item, by_record};
-use crate::client::Client;
-use crate::convert::{StoredJson, Time, version};
+use crate::client::{Client, undone};
+use crate::convert::{StoredJson, Time, damaged, version};
 use crate::error::code;
 use crate::sql::Sql;
+use crate::statements::Statements;
 
 /// Most records, and about most bytes, in one statement.
 const ROWS_AT_ONCE: usize = 2_000;
 const BYTES_AT_ONCE: usize = 8 << 20;
+/// The fewest puts for which it is worth a round trip to ask whether their records are new.
+const MANY: usize = 256;
 
 /// A record to be written: what the last of its puts says.
 struct Put<'m> {
@@ -47,7 +51,7 @@ impl Client {
         now: Timestamp,
     ) -> Result<Option<Vec<Result<Written>>>> {
         let puts = self.puts(group);
-        match self.execute(self.put_statement(&puts, now)).await {
+        match self.execute(self.put_statement(&puts, now, false)).await {
             Ok(_) => {}
             Err(error) if is_of_data(&error) => return Ok(None),
             Err(error) => return Err(error),
@@ -76,11 +80,14 @@ impl Client {
         now: Timestamp,
         results: &mut Results<'m>,
     ) -> Result<()> {
+        if chunk.len() >= MANY && self.insert_new(chunk, now, results).await? {
+            return Ok(());
+        }
         let mut parts = vec![chunk];
         let mut swept = false;
         while let Some(part) = parts.pop() {
             let puts = self.puts(part);
-            let error = match self.execute(self.put_statement(&puts, now)).await {
+            let error = match self.execute(self.put_statement(&puts, now, false)).await {
                 Ok(_) => {
                     puts.iter().for_each(|put| put.done(results));
                     continue;
@@ -107,8 +114,52 @@ impl Client {
         Ok(())
     }
 
-    /// The statement that puts these records, in their order.
-    fn put_statement(&self, puts: &[Put<'_>], now: Timestamp) -> Sql {
+    /// Puts records by one statement if all of them are new, as those of an import mostly are: the server takes them in two
+    /// thirds of the time of an upsert. `false` if not, or if what one of them carries is not taken: nothing was done.
+    async fn insert_new<'m>(
+        &self,
+        chunk: &[Item<'m>],
+        now: Timestamp,
+        results: &mut Results<'m>,
+    ) -> Result<bool> {
+        let puts = self.puts(chunk);
+        if !self.are_new(&puts).await? {
+            return Ok(false);
+        }
+        match self.execute(self.put_statement(&puts, now, true)).await {
+            Ok(_) => {
+                puts.iter().for_each(|put| put.done(results));
+                Ok(true)
+            }
+            // Somebody else may have been faster.
+            Err(error) if is_of_data(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether there are no such records, if they are of one collection; of others it is not asked.
+    async fn are_new(&self, puts: &[Put<'_>]) -> Result<bool> {
+        // They are in order, of their collections first.
+        let (Some(Put { address: first, .. }), Some(Put { address: last, .. })) = (puts.first(), puts.last())
+        else {
+            return Ok(false);
+        };
+        if first.collection != last.collection {
+            return Ok(false);
+        }
+        let mut sql = Sql::prepared(&self.statements.absent);
+        sql.value(first.collection.as_str());
+        sql.value(first.key.as_str());
+        sql.value(last.key.as_str());
+        sql.value(puts.iter().map(|put| put.address.key.as_str()).collect::<Vec<_>>());
+        let row = self.row(sql).await.map_err(undone)?;
+        row.map_or(Ok(false), |row| row.try_get_unchecked(0)).map_err(damaged)
+    }
+
+    /// The statement that puts these records, in their order; with `new`, only if there are none of them.
+    fn put_statement(&self, puts: &[Put<'_>], now: Timestamp, new: bool) -> Sql {
+        let Statements { put_json, put_any, insert_json, insert_any, .. } = &self.statements;
+        let (many_json, many) = if new { (insert_json, insert_any) } else { (put_json, put_any) };
         let one_collection = puts.iter().all(|put| put.address.collection == puts[0].address.collection);
         let texts: Option<Vec<_>> =
             if one_collection { puts.iter().map(Put::lasting_json).collect() } else { None };
@@ -123,7 +174,7 @@ impl Client {
                 sql
             }
             ([first, ..], Some(texts)) => {
-                let mut sql = Sql::prepared(&self.statements.put_json);
+                let mut sql = Sql::prepared(many_json);
                 sql.value(first.address.collection.as_str());
                 sql.value(Time(now));
                 sql.value(puts.iter().map(|put| put.address.key.as_str()).collect::<Vec<_>>());
@@ -136,7 +187,7 @@ impl Client {
                 for put in puts {
                     rows.push(put.address, put.value, put.version, put.expires_at, 0);
                 }
-                let mut sql = Sql::prepared(&self.statements.put_any);
+                let mut sql = Sql::prepared(many);
                 sql.value(Time(now));
                 rows.bind(&mut sql);
                 sql
