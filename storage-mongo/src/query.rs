@@ -1,6 +1,6 @@
 //! Queries and counts of JSON records.
 
-use mongodb::bson::{Document, RawDocumentBuf, doc, serialize_to_vec};
+use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc, serialize_to_vec};
 use storage_core::query::SortKey;
 use storage_core::{Count, Cursor, Error, ErrorKind, Filter, Key, Page, Query, Record, Result, Timestamp};
 
@@ -8,7 +8,7 @@ use crate::client::Client;
 use crate::convert::{MAX_VALUE_BYTES, record};
 use crate::filter::condition;
 use crate::layout::{field, live};
-use crate::read::PAGE_BYTES;
+use crate::read::by_key;
 use crate::sort::stages;
 
 /// Where a record stands in the order of a query.
@@ -20,50 +20,27 @@ impl Client {
         self.check_open()?;
         let after: Option<Position> =
             query.after.as_ref().map(|cursor| cursor.open(&query.identity())).transpose()?;
-        let collection = self.records(&query.collection);
-        let most = query.limit.saturating_add(1);
+        let documents = self.records(&query.collection);
         let mut matching = matching(&query.filter)?;
-        let (found, more) = if query.sort.is_empty() {
+        let read = |found: &RawDocument| record(&query.collection, found);
+        let (items, more) = if query.sort.is_empty() {
             if let Some((_, key)) = after {
                 matching.insert(field::ID, doc! {"$gt": key.as_str()});
             }
-            let find = collection.find(matching).sort(doc! {field::ID: 1}).limit(i64::from(most));
-            self.first(query, find.batch_size(most).into_future()).await?
+            self.page(query.limit, by_key(documents.find(matching), query.limit), read).await?
         } else {
+            let most = query.limit.saturating_add(1);
             let mut pipeline = vec![doc! {"$match": matching}];
             pipeline.extend(stages(&query.sort, after.as_ref())?);
             pipeline.push(doc! {"$limit": i64::from(most)});
-            let sorted = collection.aggregate(pipeline).allow_disk_use(true).batch_size(most);
-            self.first(query, sorted.with_type::<RawDocumentBuf>().into_future()).await?
+            let sorted = documents.aggregate(pipeline).allow_disk_use(true).batch_size(most);
+            self.page(query.limit, sorted.with_type::<RawDocumentBuf>(), read).await?
         };
-        let next = match found.last() {
+        let next = match items.last() {
             Some(last) if more => Some(Cursor::seal(&query.identity(), &position(query, last)?)?),
             _ => None,
         };
-        Ok(Page { items: found, next })
-    }
-
-    /// Reads as many records as a page has, and whether more follow.
-    async fn first(
-        &self,
-        query: &Query,
-        cursor: impl Future<Output = mongodb::error::Result<mongodb::Cursor<RawDocumentBuf>>>,
-    ) -> Result<(Vec<Record>, bool)> {
-        let (mut found, mut bytes, mut more) = (Vec::new(), 0, false);
-        let reading = async {
-            let mut cursor = cursor.await?;
-            while cursor.advance().await? {
-                if found.len() == query.limit as usize || bytes > PAGE_BYTES {
-                    more = true;
-                    break;
-                }
-                bytes += cursor.current().as_bytes().len();
-                found.push(record(&query.collection, cursor.current()));
-            }
-            Ok(())
-        };
-        self.within(reading).await?;
-        Ok((found.into_iter().collect::<Result<_>>()?, more))
+        Ok(Page { items, next })
     }
 
     /// The number of records, or of JSON records that match.

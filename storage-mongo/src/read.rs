@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 
 use futures_util::future::try_join_all;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use mongodb::bson::{Document, RawBsonRef, RawDocument, doc};
+use mongodb::action::Find;
+use mongodb::bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::ReadConcern;
 use storage_core::{Address, CollectionName, Cursor, Error, Key, Page, Record, Result, Scan, Timestamp};
 
@@ -77,8 +78,8 @@ impl Client {
     pub(crate) async fn scan(&self, scan: &Scan) -> Result<Page<Record>> {
         self.check_open()?;
         let documents = self.records(&scan.collection);
-        let find = documents.find(range(scan)?).projection(without_items());
-        let (items, more) = self.page(scan, find, |document| record(&scan.collection, document)).await?;
+        let find = by_key(documents.find(range(scan)?), scan.limit).projection(without_items());
+        let (items, more) = self.page(scan.limit, find, |found| record(&scan.collection, found)).await?;
         let last = items.last().filter(|_| more).map(|record| &record.address.key);
         let next = last.map(|key| Cursor::seal(&scan.identity(), key)).transpose()?;
         Ok(Page { items, next })
@@ -87,28 +88,25 @@ impl Client {
     pub(crate) async fn keys(&self, scan: &Scan) -> Result<Page<Key>> {
         self.check_open()?;
         let documents = self.records(&scan.collection);
-        let find = documents.find(range(scan)?).projection(doc! {field::ID: 1});
-        let (items, more) = self.page(scan, find, key).await?;
+        let find = by_key(documents.find(range(scan)?), scan.limit).projection(doc! {field::ID: 1});
+        let (items, more) = self.page(scan.limit, find, key).await?;
         let next =
             items.last().filter(|_| more).map(|key| Cursor::seal(&scan.identity(), key)).transpose()?;
         Ok(Page { items, next })
     }
 
-    /// Reads a page in the order of the keys, and whether more follows.
-    async fn page<T>(
+    /// Reads a page, and whether more follows: a document more than it has tells.
+    pub(crate) async fn page<T>(
         &self,
-        scan: &Scan,
-        find: mongodb::action::Find<'_, mongodb::bson::RawDocumentBuf>,
+        limit: u32,
+        found: impl IntoFuture<Output = mongodb::error::Result<mongodb::Cursor<RawDocumentBuf>>>,
         read: impl Fn(&RawDocument) -> Result<T>,
     ) -> Result<(Vec<T>, bool)> {
-        let limit = scan.limit as usize;
         let (mut items, mut bytes, mut more) = (Vec::new(), 0, false);
-        // One more than fits tells whether there is a next page.
-        let find = find.sort(doc! {field::ID: 1}).limit(i64::from(scan.limit) + 1);
         let reading = async {
-            let mut cursor = find.await?;
+            let mut cursor = found.await?;
             while cursor.advance().await? {
-                if items.len() == limit || bytes > PAGE_BYTES {
+                if items.len() == limit as usize || bytes > PAGE_BYTES {
                     more = true;
                     break;
                 }
@@ -140,6 +138,12 @@ impl Client {
         let names = self.within(self.database.list_collection_names().into_future()).await?;
         Ok(names.iter().filter_map(|name| self.layout.collection_of(name)).collect())
     }
+}
+
+/// The documents of a page in the order of their keys, and one more, in one reply.
+pub(crate) fn by_key(find: Find<'_, RawDocumentBuf>, limit: u32) -> Find<'_, RawDocumentBuf> {
+    let most = limit.saturating_add(1);
+    find.sort(doc! {field::ID: 1}).limit(i64::from(most)).batch_size(most)
 }
 
 /// A projection to all but the items of a list, which is read by ranges.

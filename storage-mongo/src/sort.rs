@@ -6,7 +6,7 @@
 
 use mongodb::bson::{Document, doc};
 use storage_core::query::SortKey;
-use storage_core::{Direction, Error, ErrorKind, Key, Path, Result, Sort};
+use storage_core::{Direction, Error, ErrorKind, Key, Result, Sort};
 
 use crate::layout::field;
 use crate::names::field_name;
