@@ -89,7 +89,8 @@ impl MongoBackend {
         }
         capabilities.coalesce_reads = Coalescing::Pays;
         capabilities.coalesce_writes = Coalescing::Pays;
-        capabilities.limits.value_bytes = MAX_VALUE_BYTES;
+        // The names and lengths of the fields that hold it come to it.
+        capabilities.limits.value_bytes = MAX_VALUE_BYTES - (1 << 10);
         capabilities.limits.json_depth = JSON_DEPTH;
         capabilities
     }

@@ -12,7 +12,7 @@ use mongodb::{ClientSession, Collection, Database};
 use storage_core::{CollectionName, Error, ErrorKind, Result, Version};
 
 use crate::config::MongoConfig;
-use crate::error::driver;
+use crate::error::{EXISTS, code, driver};
 use crate::layout::{Layout, field};
 use crate::monitor::Monitor;
 use crate::topology::Topology;
@@ -30,6 +30,8 @@ pub(crate) struct Client {
     pub(crate) database: Database,
     pub(crate) layout: Layout,
     pub(crate) topology: Topology,
+    /// Whether the server has the command `bulkWrite`, as far as is known. MongoDB has it from 8.0 on.
+    pub(crate) bulk_write: AtomicBool,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) versions: Versions,
     pub(crate) reads: AtomicU64,
@@ -39,6 +41,8 @@ pub(crate) struct Client {
     write_concern: Bson,
     /// Collections of which this client knows that expired records go by themselves.
     expiring: std::sync::Mutex<HashSet<CollectionName>>,
+    /// Collections of which this client knows that the database has them.
+    made: std::sync::Mutex<HashSet<CollectionName>>,
     closed: AtomicBool,
 }
 
@@ -62,6 +66,7 @@ impl Client {
             database,
             layout: Layout::new(&config.prefix),
             topology,
+            bulk_write: AtomicBool::new(true),
             monitor,
             versions: Versions::new(),
             reads: AtomicU64::new(0),
@@ -70,6 +75,7 @@ impl Client {
             write_concern: mongodb::bson::serialize_to_bson(&concern)
                 .map_err(|error| Error::new(ErrorKind::Internal, format!("the write concern: {error}")))?,
             expiring: std::sync::Mutex::default(),
+            made: std::sync::Mutex::default(),
             closed: AtomicBool::new(false),
         })
     }
@@ -141,7 +147,7 @@ impl Client {
     /// Sees to it that the server removes expired records of a collection by itself. To be called before a record with an
     /// expiry is written; asks the server once for each collection.
     pub(crate) async fn ensure_expiry(&self, collection: &CollectionName) -> Result<()> {
-        if self.knows_expiry(|known| known.contains(collection)) {
+        if known(&self.expiring).contains(collection) {
             return Ok(());
         }
         let index = doc! {
@@ -149,13 +155,23 @@ impl Client {
         };
         let command = doc! {"createIndexes": self.layout.records(collection), "indexes": [index]};
         self.patiently(self.database.run_command(command).into_future()).await?;
-        self.knows_expiry(|known| known.insert(collection.clone()));
+        known(&self.expiring).insert(collection.clone());
         Ok(())
     }
 
-    fn knows_expiry<T>(&self, ask: impl FnOnce(&mut HashSet<CollectionName>) -> T) -> T {
-        // Each change of the set is whole, also one that panics.
-        ask(&mut self.expiring.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    /// Makes a collection of the database if it is not there, so that a transaction does not have to: not all servers take
+    /// that. Asks the server once for each collection.
+    pub(crate) async fn ensure_collection(&self, collection: &CollectionName) -> Result<()> {
+        if known(&self.made).contains(collection) {
+            return Ok(());
+        }
+        let create = self.database.run_command(doc! {"create": self.layout.records(collection)});
+        match self.within(create.into_future()).await {
+            Err(error) if code(&error) != Some(EXISTS) => return Err(error),
+            _ => {}
+        }
+        known(&self.made).insert(collection.clone());
+        Ok(())
     }
 
     /// Ends the calls under way, and the connections.
@@ -165,6 +181,11 @@ impl Client {
             let _ = tokio::time::timeout(self.timeout, self.client.clone().shutdown().into_future()).await;
         }
     }
+}
+
+/// Locks a set. Each change of it is whole, also one that panics.
+fn known(set: &std::sync::Mutex<HashSet<CollectionName>>) -> std::sync::MutexGuard<'_, HashSet<CollectionName>> {
+    set.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn late(timeout: Duration) -> Error {

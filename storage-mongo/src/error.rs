@@ -45,6 +45,9 @@ const CODES: &[(&[i32], ErrorKind, Retry)] = &[
 /// The code of a value that a unique index, or that of the keys, has already.
 pub(crate) const DUPLICATE: i32 = 11000;
 
+/// The code of a collection that is there already.
+pub(crate) const EXISTS: i32 = 48;
+
 /// Turns an error of the driver into ours.
 pub(crate) fn driver(error: DriverError) -> Error {
     let retryable = error.contains_label("RetryableWriteError");

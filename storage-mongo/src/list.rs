@@ -53,7 +53,7 @@ impl Client {
             if reading.next >= list.spilled
                 && let Some(RawBsonRef::Array(tail)) = document.get("tail").map_err(damaged)?
             {
-                reading.add(tail)?;
+                reading.add(tail, 0)?;
             }
             return Ok(Some(ListItems { items: reading.items, length: list.length }));
         }
@@ -65,7 +65,7 @@ impl Client {
     async fn list_document(&self, range: &ListRange) -> Result<Option<RawDocumentBuf>> {
         // No list is that long, so a start beyond is one past its end.
         let start = i64::try_from(range.start).unwrap_or(i64::MAX);
-        let skip = doc! {"$max": [0_i64, {"$subtract": [start, "$list.spilled"]}]};
+        let skip = doc! {"$max": [0, {"$min": [i32::MAX, {"$subtract": [start, "$list.spilled"]}]}]};
         let limit = i32::try_from(range.limit).unwrap_or(i32::MAX);
         let pipeline = [
             doc! {"$match": {field::ID: range.address.key.as_str(), field::EXPIRES_AT: live(Timestamp::now())}},
@@ -128,9 +128,10 @@ impl Client {
 }
 
 impl Reading {
-    /// Adds items that begin with the next, up to the end of the page.
-    fn add(&mut self, items: &RawArray) -> Result<()> {
-        for value in items {
+    /// Adds items, of which the first so many are known already, up to the end of the page.
+    fn add(&mut self, items: &RawArray, known: u64) -> Result<()> {
+        let known = usize::try_from(known).unwrap_or(usize::MAX);
+        for value in items.into_iter().skip(known) {
             if self.next >= self.end || self.bytes > PAGE_BYTES {
                 break;
             }
@@ -150,17 +151,7 @@ impl Reading {
             return Ok(false);
         }
         if first + count > self.next {
-            let items = chunk.get_array("items").map_err(damaged)?;
-            let skip = usize::try_from(self.next - first).unwrap_or(usize::MAX);
-            for value in items.into_iter().skip(skip) {
-                if self.next >= self.end || self.bytes > PAGE_BYTES {
-                    break;
-                }
-                let json = item(value.map_err(damaged)?)?;
-                self.bytes += json.size();
-                self.items.push(json);
-                self.next += 1;
-            }
+            self.add(chunk.get_array("items").map_err(damaged)?, self.next - first)?;
         }
         Ok(true)
     }

@@ -8,6 +8,7 @@ use storage_core::{
 use super::Item;
 use super::header::ListHead;
 use super::modify::Modify;
+use super::send::Reply;
 use crate::client::Client;
 use crate::convert::{damaged, item_value};
 use crate::layout::{date, field, live};
@@ -51,11 +52,16 @@ impl Added {
     }
 
     /// A list of these items.
-    pub(super) fn list(self, version: &Version) -> Document {
+    pub(super) fn list(&self, version: &Version) -> Document {
         doc! {
             "id": version.as_str(), "length": as_i64(self.items.len()), "spilled": 0_i64,
-            "bytes": as_i64(self.bytes), "tail": self.items,
+            "bytes": as_i64(self.bytes), "tail": &self.items,
         }
+    }
+
+    /// Their size in bytes.
+    pub(super) fn size(&self) -> usize {
+        usize::try_from(self.bytes).unwrap_or(usize::MAX)
     }
 
     /// What `list` is with these items.
@@ -106,39 +112,39 @@ impl<'m> Tail<'m> {
 }
 
 impl Client {
-    /// Appends by one command; `None` if the record has to be looked at: it is of another kind, has expired, or its document
-    /// is full.
+    /// Appends by one command, and makes a list by another; `None` if the record has to be looked at: it is of another kind,
+    /// has expired, or its document is full.
     pub(super) async fn append(&self, tail: &Tail<'_>, now: Timestamp) -> Result<Option<Vec<Written>>> {
         let Some((_, version)) = tail.items.last() else { return Ok(Some(Vec::new())) };
         let added = tail.added()?;
         let query = doc! {
-            field::ID: tail.address.key.as_str(), field::EXPIRES_AT: live(now), field::LIST: {"$exists": true},
-            "list.bytes": {"$not": {"$gte": as_i64(FULL_BYTES)}},
+            field::ID: tail.address.key.as_str(), field::EXPIRES_AT: live(now),
+            "list.bytes": {"$lt": as_i64(FULL_BYTES)},
         };
-        let mut new = doc! {field::CREATED_AT: date(now), "list.id": version.as_str(), "list.spilled": 0_i64};
-        new.extend(tail.expires_at.map(|at| (field::EXPIRES_AT.to_owned(), Bson::DateTime(date(at)))));
-        let update = doc! {
-            "$push": added.push(), "$inc": added.counts(), "$setOnInsert": new,
-            "$set": {field::VERSION: version.as_str(), field::UPDATED_AT: date(now)},
-        };
-        let modify = Modify {
-            query,
-            update: Some(update),
-            upsert: true,
-            fields: doc! {"list.id": 1, "list.length": 1, "list.spilled": 1, "list.bytes": 1},
-            after: true,
-        };
-        let document = match self.modify(&tail.address.collection, modify).await {
-            Ok(modified) => modified.document,
-            Err(refusal) if refusal.is_of_key() || refusal.is_of_others() => return Ok(None),
+        let mut set = doc! {field::VERSION: version.as_str(), field::UPDATED_AT: date(now)};
+        let update = doc! {"$push": added.push(), "$inc": added.counts(), "$set": set.clone()};
+        let modify = Modify { query, update: Some(update), fields: head_fields(), after: true };
+        match self.modify(&tail.address.collection, modify).await {
+            Ok(Some(document)) => {
+                let list = ListHead::of(document.get_document(field::LIST).map_err(damaged)?)?;
+                self.spill_if_long(tail.address, &list, &added).await;
+                return Ok(Some(tail.written(list.length)));
+            }
+            Ok(None) => {}
+            Err(refusal) if refusal.is_of_others() => return Ok(None),
             Err(refusal) => return Err(refusal.error),
-        };
-        let list = document.as_ref().and_then(|document| document.get_document(field::LIST).ok());
-        let Some(list) = list.map(ListHead::of).transpose()? else {
-            return Err(damaged("a list that was appended to has no list"));
-        };
-        self.spill_if_long(tail.address, &list, &added).await;
-        Ok(Some(tail.written(list.length)))
+        }
+        let list = added.after(&ListHead::new(version));
+        set.extend(doc! {field::CREATED_AT: date(now), field::LIST: added.list(version)});
+        set.extend(tail.expires_at.map(|at| (field::EXPIRES_AT.to_owned(), Bson::DateTime(date(at)))));
+        match self.make(tail.address, doc! {"$set": set}, added.size()).await? {
+            Reply::Found => {
+                self.spill_if_long(tail.address, &list, &added).await;
+                Ok(Some(tail.written(list.length)))
+            }
+            Reply::Refused(refusal) if !refusal.is_of_key() && !refusal.is_of_others() => Err(refusal.error),
+            Reply::Refused(_) | Reply::NotFound => Ok(None),
+        }
     }
 
     /// Spills a list that has become long by what was added. If that fails, the next time does it.
@@ -153,6 +159,11 @@ impl Client {
             tracing::debug!(%address, %error, "the items of a long list stay in its document");
         }
     }
+}
+
+/// The fields of a [`ListHead`], and no others.
+pub(super) fn head_fields() -> Document {
+    doc! {"list.id": 1, "list.length": 1, "list.spilled": 1, "list.bytes": 1}
 }
 
 fn as_i64(count: impl TryInto<i64>) -> i64 {

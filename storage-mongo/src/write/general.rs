@@ -9,7 +9,7 @@ use storage_core::{
 };
 use tokio::time::Instant;
 
-use super::append::{Added, FULL_BYTES, Tail};
+use super::append::{Added, FULL_BYTES, Tail, head_fields};
 use super::header::{Header, ListHead};
 use super::increment::Sum;
 use super::modify::Modify;
@@ -25,7 +25,7 @@ pub(super) enum Seen {
     /// Nothing: the database may be able to decide.
     Nothing,
     /// It was this, or nothing, just now.
-    Record(Option<Header>),
+    Record(Option<Box<Header>>),
 }
 
 impl Client {
@@ -58,7 +58,7 @@ impl Client {
         let pace = &mut Pace::new(self.timeout);
         loop {
             let header = match seen {
-                Seen::Record(header) => header,
+                Seen::Record(header) => header.map(|header| *header),
                 Seen::Nothing => {
                     if Class::of(mutation, now) != Class::General
                         && let Step::Settled(result) = self.at_once(mutation, now).await?
@@ -150,11 +150,11 @@ impl Client {
         if let Some(Precondition::Version(wanted)) = &mutation.precondition {
             query.insert(field::VERSION, wanted.as_str());
         }
-        let fields =
-            doc! {field::EXPIRES_AT: 1, "list.id": 1, "list.length": 1, "list.spilled": 1, "list.bytes": 1};
-        let modify = Modify { query, update: None, upsert: false, fields, after: false };
+        let mut fields = head_fields();
+        fields.insert(field::EXPIRES_AT, 1);
+        let modify = Modify { query, update: None, fields, after: false };
         let document = match self.modify(&mutation.address.collection, modify).await {
-            Ok(modified) => modified.document,
+            Ok(document) => document,
             Err(refusal) if refusal.is_of_others() => return Ok(Step::Left),
             Err(refusal) => return Err(refusal.error),
         };
@@ -209,11 +209,6 @@ impl Client {
         now: Timestamp,
     ) -> Result<bool> {
         let address = &mutation.address;
-        let mut query = doc! {field::ID: address.key.as_str()};
-        match header {
-            Some(header) => query.insert(field::VERSION, header.record.version.as_str()),
-            None => query.insert(field::VERSION, doc! {"$exists": false}),
-        };
         let kept = header.and_then(|header| header.list.as_ref()).filter(|_| !drops_items(&next));
         let mut appended = None;
         let update = match &next {
@@ -229,31 +224,36 @@ impl Client {
             }
             Next::Remove | Next::Keep => None,
         };
-        let modify = || Modify {
-            query: query.clone(),
-            update: update.clone(),
-            upsert: header.is_none() && update.is_some(),
-            fields: doc! {"list.id": 1, "list.length": 1, "list.spilled": 1, "list.bytes": 1},
-            after: false,
+        let Some(header) = header else {
+            return match self.make(address, update.unwrap_or_default(), mutation.size()).await? {
+                Reply::Found => Ok(true),
+                Reply::NotFound => Ok(false),
+                Reply::Refused(refusal) => self.refused(mutation, refusal, now).await,
+            };
         };
-        let modified = match self.modify(&address.collection, modify()).await {
-            Ok(modified) => modified,
-            Err(refusal) if refusal.is_of_key() || refusal.is_of_others() => return Ok(false),
+        let query = doc! {field::ID: address.key.as_str(), field::VERSION: header.record.version.as_str()};
+        let modify = Modify { query, update, fields: head_fields(), after: false };
+        let document = match self.modify(&address.collection, modify).await {
+            Ok(Some(document)) => document,
+            Ok(None) => return Ok(false),
             Err(refusal) => return self.refused(mutation, refusal, now).await,
         };
-        let list = modified.document.as_ref().and_then(|document| document.get_document(field::LIST).ok());
-        if let Some(list) = list.map(ListHead::of).transpose()? {
+        if let Ok(list) = document.get_document(field::LIST) {
+            let list = ListHead::of(list)?;
             match (&appended, kept) {
                 (Some(added), _) => self.spill_if_long(address, &added.after(&list), added).await,
                 (None, None) => self.remove_spilled(mutation, &list).await,
                 (None, Some(_)) => {}
             }
         }
-        Ok(modified.done)
+        Ok(true)
     }
 
     /// False if it may be tried again at once.
     async fn refused(&self, mutation: &Mutation, refusal: Refusal, now: Timestamp) -> Result<bool> {
+        if refusal.is_of_key() || refusal.is_of_others() {
+            return Ok(false);
+        }
         let namespace = self.layout.records(&mutation.address.collection);
         if refusal.is_of_value() && self.free_value(&namespace, &refusal, now).await? {
             return Ok(false);

@@ -8,7 +8,7 @@ use storage_core::{Address, Change, Effect, Result, Timestamp, Version, Written}
 
 use super::Item;
 use super::modify::Modify;
-use super::send::number;
+use super::send::{Reply, number};
 use crate::client::Client;
 use crate::convert::damaged;
 use crate::layout::{date, field, live};
@@ -92,31 +92,35 @@ impl<'m> Sum<'m> {
 }
 
 impl Client {
-    /// Adds to counters by one command, however many increments it is; `None` if the record has to be looked at: it is of
-    /// another kind, has expired, or is near the end of the range.
+    /// Adds to counters by one command, however many increments it is, and makes them by another; `None` if the record has to
+    /// be looked at: it is of another kind, has expired, or is near the end of the range.
     pub(super) async fn increment(&self, sum: &Sum<'_>, now: Timestamp) -> Result<Option<Vec<Written>>> {
         let Some((_, version)) = sum.items.last() else { return Ok(Some(Vec::new())) };
-        let mut new = doc! {field::CREATED_AT: date(now)};
-        new.extend(sum.expires_at.map(|at| (field::EXPIRES_AT.to_owned(), Bson::DateTime(date(at)))));
-        let step = |(name, total): (&&SmolStr, &Total)| {
-            (counter(name), Bson::Int64(total.up.wrapping_add(total.down)))
+        let step = |name: String, total: &Total| (name, Bson::Int64(total.up.wrapping_add(total.down)));
+        let steps = |named: fn(&str) -> String| -> Document {
+            sum.totals.iter().map(|(name, total)| step(named(name), total)).collect()
         };
-        let update = doc! {
-            "$inc": sum.totals.iter().map(step).collect::<Document>(),
-            "$set": {field::VERSION: version.as_str(), field::UPDATED_AT: date(now)},
-            "$setOnInsert": new,
-        };
+        let mut set = doc! {field::VERSION: version.as_str(), field::UPDATED_AT: date(now)};
+        let update = doc! {"$inc": steps(counter), "$set": set.clone()};
         let fields = sum.totals.keys().map(|name| (counter(name), Bson::Int32(1))).collect();
-        let modify =
-            Modify { query: sum.query(now), update: Some(update), upsert: true, fields, after: true };
+        let modify = Modify { query: sum.query(now), update: Some(update), fields, after: true };
         match self.modify(&sum.address.collection, modify).await {
-            Ok(modified) => {
-                let document = modified.document.unwrap_or_default();
+            Ok(Some(document)) => {
                 let counters = document.get_document(field::COUNTERS).map_err(damaged)?;
-                Ok(Some(sum.written(counters)))
+                return Ok(Some(sum.written(counters)));
             }
-            Err(refusal) if refusal.is_of_key() || refusal.is_of_others() => Ok(None),
-            Err(refusal) => Err(refusal.error),
+            Ok(None) => {}
+            Err(refusal) if refusal.is_of_others() => return Ok(None),
+            Err(refusal) => return Err(refusal.error),
+        }
+        let counters = steps(|name| field_name(name).into_owned());
+        set.extend(doc! {field::CREATED_AT: date(now), field::COUNTERS: counters.clone()});
+        set.extend(sum.expires_at.map(|at| (field::EXPIRES_AT.to_owned(), Bson::DateTime(date(at)))));
+        let size = sum.totals.keys().map(|name| name.len() + 8).sum();
+        match self.make(sum.address, doc! {"$set": set}, size).await? {
+            Reply::Found => Ok(Some(sum.written(&counters))),
+            Reply::Refused(refusal) if !refusal.is_of_key() && !refusal.is_of_others() => Err(refusal.error),
+            Reply::Refused(_) | Reply::NotFound => Ok(None),
         }
     }
 }

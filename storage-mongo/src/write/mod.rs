@@ -317,7 +317,7 @@ impl Client {
                 {
                     results.take(*item, Step::Settled(Ok(outcome.written)));
                 }
-                Ok(_) => units.push(Unit::OneByOne(group, Seen::Record(header))),
+                Ok(_) => units.push(Unit::OneByOne(group, Seen::Record(header.map(Box::new)))),
             }
         }
         units

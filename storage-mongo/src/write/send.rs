@@ -1,5 +1,7 @@
 //! Sending statements, many in one command.
 
+use std::sync::atomic::Ordering;
+
 use mongodb::ClientSession;
 use mongodb::bson::{Bson, Document, doc};
 use storage_core::{Error, ErrorKind, Result, Retry, Timestamp};
@@ -9,8 +11,9 @@ use crate::client::Client;
 use crate::error::{DUPLICATE, code, index_of, server, server_reply};
 use crate::layout::{date, field};
 
-/// Most statements, and about most bytes, in one command.
-const STATEMENTS_AT_ONCE: usize = 1_000;
+/// Most statements, and about most bytes, in one command. More would gain nothing, and several such commands are under way
+/// at once: each has to be done in time.
+const STATEMENTS_AT_ONCE: usize = 250;
 const BYTES_AT_ONCE: usize = 16 << 20;
 
 /// What a statement did.
@@ -109,17 +112,24 @@ impl Client {
         let Some(namespace) = statements.first().map(|first| first.namespace.clone()) else {
             return Ok(Vec::new());
         };
-        let alike = |statement: &Statement| statement.namespace == namespace && statement.is_certain();
-        let plain = count == 1 || !self.has_bulk_write() || statements.iter().all(alike);
+        let deletes = statements.iter().filter(|statement| matches!(statement.kind, Kind::Delete)).count();
+        let told =
+            |statement: &Statement| statement.namespace == namespace && (ordered || statement.is_certain());
+        let plain = count == 1 || (deletes == 0 || deletes == count) && statements.iter().all(told);
         let command = match plain {
             true => plain_command(&namespace, statements, ordered),
             false => bulk_write(self.database.name(), statements, ordered),
         };
         let reply = match self.command(command, session).await {
             Ok(reply) => reply,
-            Err(error) if count > 1 && error.retry() == Retry::Safe && code(&error).is_some() => {
+            Err(error) if count > 1 && !ordered && error.retry() == Retry::Safe && code(&error).is_some() => {
                 // The server may have begun.
                 return Err(error.with_retry(Retry::IfIdempotent));
+            }
+            Err(error) if !plain && error.kind() == ErrorKind::Unsupported => {
+                // Nothing was done. From now on, without that command.
+                self.bulk_write.store(false, Ordering::Relaxed);
+                return Err(Error::new(ErrorKind::Conflict, "the server has no bulkWrite"));
             }
             Err(error) if count == 1 && code(&error) == Some(DUPLICATE) => {
                 return Ok(vec![Reply::Refused(Refusal::of_command(error))]);
@@ -188,12 +198,7 @@ impl Client {
 
     /// Whether the server has the command `bulkWrite`, which tells the result of each statement.
     fn has_bulk_write(&self) -> bool {
-        self.topology
-            .version
-            .split('.')
-            .next()
-            .and_then(|major| major.parse().ok())
-            .is_some_and(|major: u32| major >= 8)
+        self.bulk_write.load(Ordering::Relaxed)
     }
 }
 

@@ -64,6 +64,9 @@ struct State {
 impl Client {
     /// All mutations or none.
     pub(super) async fn transact(&self, items: &[Item<'_>], now: Timestamp) -> Result<Vec<Result<Written>>> {
+        for (_, mutation) in items {
+            self.ensure_collection(&mutation.address.collection).await.map_err(nothing_done)?;
+        }
         let mut pace = Pace::new(self.timeout);
         loop {
             match self.try_transaction(items, now, &pace).await {
