@@ -61,9 +61,11 @@ pub(crate) fn driver(error: DriverError) -> Error {
             Error::new(ErrorKind::Unavailable, format!("the name cannot be resolved: {message}"))
                 .with_retry(Retry::Safe)
         }
+        // Before the request was sent; or while its answer was waited for, when the monitor got none.
         Driver::ConnectionPoolCleared { message, .. } => {
+            let before = message.starts_with("Connection pool for");
             Error::new(ErrorKind::Unavailable, format!("the server cannot be reached: {message}"))
-                .with_retry(Retry::Safe)
+                .with_retry(if before { Retry::Safe } else { Retry::IfIdempotent })
         }
         Driver::Io(error) => {
             let kind = match error.kind() {
