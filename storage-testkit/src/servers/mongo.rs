@@ -27,9 +27,10 @@ import sys, pymongo
 port, name, password, subject = sys.argv[1:]
 client = pymongo.MongoClient("127.0.0.1", int(port), directConnection=True)
 roles = [{"role": "readWrite", "db": name}]
-client[name].command("createUser", name, pwd=password, roles=roles)
+scram = ["SCRAM-SHA-256", "SCRAM-SHA-1"]
+client[name].command("createUser", name, pwd=password, roles=roles, mechanisms=scram)
 if subject:
-    client["$external"].command("createUser", subject, roles=roles)
+    client["$external"].command("createUser", subject, roles=roles, mechanisms=["MONGODB-X509"])
 "#;
 
 /// What a MongoDB server is started with, besides its port.
