@@ -33,7 +33,14 @@ pub(crate) const fn alphabet(more: &[u8]) -> Alphabet {
 
 /// Whether all bytes of `text` are in the alphabet.
 pub(crate) fn legal(text: &str, alphabet: &Alphabet) -> bool {
-    text.bytes().all(|b| alphabet[usize::from(b)])
+    // Without leaving early, which for texts so short costs more than it saves.
+    text.bytes().fold(true, |legal, b| legal & alphabet[usize::from(b)])
+}
+
+/// `text` as it is kept. What is short enough for it is made in its place: [`SmolStr::new`] moves it once more, which
+/// takes longer than all the rest.
+pub(crate) fn kept(text: &str) -> SmolStr {
+    if text.len() <= SmolStr::INLINE_CAP { SmolStr::new_inline(text) } else { SmolStr::new(text) }
 }
 
 static COLLECTION: Alphabet = alphabet(b"_.-");
@@ -58,7 +65,7 @@ impl CollectionName {
         let name = name.as_ref();
         let head = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
         if head && name.len() <= MAX_COLLECTION_BYTES && legal(name, &COLLECTION) {
-            return Ok(Self(SmolStr::new(name)));
+            return Ok(Self(kept(name)));
         }
         Err(Error::invalid(format!(
             "collection name {} is not valid: it begins with a letter or digit and has at most \
@@ -102,11 +109,11 @@ impl Key {
                 shown(key)
             )));
         }
-        // Without leaving early, which for texts so short costs more than it saves.
+        // Without leaving early, as in `legal`.
         if key.bytes().fold(false, |found, b| found | (b == 0)) {
             return Err(Error::invalid(format!("key {} contains a NUL character", shown(key))));
         }
-        Ok(Self(SmolStr::new(key)))
+        Ok(Self(kept(key)))
     }
 
     /// The key as text.

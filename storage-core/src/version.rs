@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
-use crate::name::{Alphabet, alphabet, legal, shown, text_type};
+use crate::name::{Alphabet, alphabet, kept, legal, shown, text_type};
 use crate::{Error, Result};
 
 /// The longest version, in bytes.
@@ -33,7 +33,7 @@ impl Version {
     pub fn new(text: impl AsRef<str>) -> Result<Self> {
         let text = text.as_ref();
         if (1..=MAX_VERSION_BYTES).contains(&text.len()) && legal(text, &VERSION) {
-            return Ok(Self(SmolStr::new(text)));
+            return Ok(Self(kept(text)));
         }
         Err(Error::invalid(format!(
             "version {} is malformed: pass a version exactly as a read or write returned it",

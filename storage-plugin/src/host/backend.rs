@@ -10,8 +10,8 @@ use storage_core::{
     Scan, Stats, Written,
 };
 
-use super::instance::{Instance, Started};
-use super::pending::Pending;
+use super::asked::Asked;
+use super::instance::Instance;
 use super::store::StoreHandle;
 use crate::wire::{self, Wire};
 
@@ -27,36 +27,19 @@ impl PluginBackend {
         Self { instance, store: Arc::new(store), info }
     }
 
-    fn ask(&self, request: Request<'_>) -> Result<Asked<'_>> {
+    fn ask<T: Wire>(&self, request: Request<'_>) -> Asked<'_, T> {
         let operation = request.operation();
-        self.instance.check_enabled().map_err(|error| self.instance.named(operation, error))?;
-        self.ask_anyway(request)
+        let enabled = self.instance.check_enabled().map_err(|error| self.instance.named(operation, error));
+        match enabled {
+            Ok(()) => self.ask_anyway(request),
+            Err(error) => Asked::Answered(Some(Err(error))),
+        }
     }
 
-    fn ask_anyway(&self, request: Request<'_>) -> Result<Asked<'_>> {
+    fn ask_anyway<T: Wire>(&self, request: Request<'_>) -> Asked<'_, T> {
         let operation = request.operation();
-        let started = self.instance.start(operation, self.store.number(), wire::request(&request))?;
-        Ok(Asked { backend: self, operation, started })
-    }
-}
-
-/// A call that was made. It is made outside of the future that waits for the answer, which is the smaller for it.
-struct Asked<'a> {
-    backend: &'a PluginBackend,
-    operation: &'static str,
-    started: Started,
-}
-
-impl Asked<'_> {
-    async fn answer<T: Wire>(self) -> Result<T> {
-        let Self { backend: PluginBackend { instance, store, .. }, operation, started } = self;
-        let reply = match started {
-            Started::Ready(reply) => reply,
-            Started::Pending { token, call } => {
-                Pending::new(instance, operation, token, call, Some(store)).await
-            }
-        };
-        instance.read(operation, reply)
+        let started = self.instance.start(operation, self.store.number(), wire::request(&request));
+        Asked::new(self.instance, operation, started, Some(&self.store))
     }
 }
 
@@ -67,67 +50,67 @@ impl Backend for PluginBackend {
     }
 
     async fn get(&self, keys: &[Address]) -> Result<Vec<Option<Record>>> {
-        self.ask(Request::Get(keys))?.answer().await
+        self.ask(Request::Get(keys)).await
     }
 
     async fn write(&self, batch: &Batch) -> Result<Vec<Result<Written>>> {
-        self.ask(Request::Write(batch))?.answer().await
+        self.ask(Request::Write(batch)).await
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Page<Record>> {
-        self.ask(Request::Scan(scan))?.answer().await
+        self.ask(Request::Scan(scan)).await
     }
 
     async fn keys(&self, scan: &Scan) -> Result<Page<Key>> {
-        self.ask(Request::Keys(scan))?.answer().await
+        self.ask(Request::Keys(scan)).await
     }
 
     async fn query(&self, query: &Query) -> Result<Page<Record>> {
-        self.ask(Request::Query(query))?.answer().await
+        self.ask(Request::Query(query)).await
     }
 
     async fn list_range(&self, range: &ListRange) -> Result<Option<ListItems>> {
-        self.ask(Request::ListRange(range))?.answer().await
+        self.ask(Request::ListRange(range)).await
     }
 
     async fn count(&self, count: &Count) -> Result<u64> {
-        self.ask(Request::Count(count))?.answer().await
+        self.ask(Request::Count(count)).await
     }
 
     async fn collections(&self) -> Result<Vec<CollectionName>> {
-        self.ask(Request::Collections)?.answer().await
+        self.ask(Request::Collections).await
     }
 
     async fn clear(&self, collection: &CollectionName) -> Result<u64> {
-        self.ask(Request::Clear(collection))?.answer().await
+        self.ask(Request::Clear(collection)).await
     }
 
     async fn ensure_index(&self, index: &IndexSpec) -> Result<bool> {
-        self.ask(Request::EnsureIndex(index))?.answer().await
+        self.ask(Request::EnsureIndex(index)).await
     }
 
     async fn list_indexes(&self, collection: &CollectionName) -> Result<Vec<IndexSpec>> {
-        self.ask(Request::ListIndexes(collection))?.answer().await
+        self.ask(Request::ListIndexes(collection)).await
     }
 
     async fn drop_index(&self, collection: &CollectionName, path: &Path) -> Result<bool> {
-        self.ask(Request::DropIndex(collection, path))?.answer().await
+        self.ask(Request::DropIndex(collection, path)).await
     }
 
     async fn changes(&self, changes: &Changes) -> Result<Page<ChangeEvent>> {
-        self.ask(Request::Changes(changes))?.answer().await
+        self.ask(Request::Changes(changes)).await
     }
 
     async fn health(&self) -> Result<Health> {
-        self.ask(Request::Health)?.answer().await
+        self.ask(Request::Health).await
     }
 
     async fn stats(&self) -> Result<Stats> {
-        self.ask(Request::Stats)?.answer().await
+        self.ask(Request::Stats).await
     }
 
     async fn maintain(&self, task: Maintenance) -> Result<MaintenanceReport> {
-        self.ask(Request::Maintain(task))?.answer().await
+        self.ask(Request::Maintain(task)).await
     }
 
     /// Reaches a disabled plugin too: what it holds is to be let go.
@@ -136,7 +119,7 @@ impl Backend for PluginBackend {
             // The shutdown closes every store.
             return Ok(());
         }
-        self.ask_anyway(Request::Close)?.answer().await
+        self.ask_anyway(Request::Close).await
     }
 }
 

@@ -109,7 +109,7 @@ impl Instance {
         &self.version
     }
 
-    pub(super) fn slots(&self) -> &Slots {
+    pub(super) fn slots(&'static self) -> &'static Slots {
         &self.slots
     }
 
@@ -216,7 +216,7 @@ impl Instance {
         self.conclude(operation, wire::reply(reply))
     }
 
-    fn conclude<T>(&self, operation: &'static str, reply: Result<T, Failure>) -> Result<T> {
+    fn conclude<T>(&self, operation: &'static str, reply: Result<T, Box<Failure>>) -> Result<T> {
         reply.map_err(|failure| {
             self.judge(operation, &failure);
             self.named(operation, failure.error)

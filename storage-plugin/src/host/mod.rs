@@ -7,6 +7,7 @@
 //! What it can check, it checks: tokens of calls are numbers that are good once, replies are read with suspicion,
 //! and calls that are dropped are cancelled, watched, and let go of only when the plugin has completed them.
 
+mod asked;
 mod backend;
 mod completion;
 mod conduct;

@@ -6,12 +6,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use storage_core::Result;
+
 use super::instance::Instance;
 use super::janitor;
 use super::slots::{Abandoned, Stage};
 use super::store::StoreHandle;
 use super::token::Token;
 use crate::Incoming;
+use crate::wire::Wire;
 
 /// Waits for the reply. Dropped before that, it cancels the call.
 pub(super) struct Pending<'a> {
@@ -32,6 +35,11 @@ impl<'a> Pending<'a> {
         store: Option<&'a Arc<StoreHandle>>,
     ) -> Self {
         Self { instance, operation, token, call, store, finished: false }
+    }
+
+    /// Reads the reply that came.
+    pub(super) fn read<T: Wire>(&self, reply: Incoming) -> Result<T> {
+        self.instance.read(self.operation, reply)
     }
 
     fn abandoned(&self) -> Abandoned {

@@ -15,10 +15,10 @@ use semver::Version as Semver;
 use serde_json::Value as Tree;
 use storage_core::{Backend, Capabilities, Error, ErrorKind, Result, Retry, TypeDescriptor};
 
+use super::asked::Asked;
 use super::backend::PluginBackend;
 use super::descriptor::{self, Checked};
-use super::instance::{Instance, Started};
-use super::pending::Pending;
+use super::instance::Instance;
 use super::store::StoreHandle;
 use super::{exit, library};
 use crate::Incoming;
@@ -202,11 +202,8 @@ impl TypeDescriptor for Plugin {
         const OPERATION: &str = "open";
         let instance = self.instance;
         instance.check_enabled()?;
-        let reply = match instance.start(OPERATION, 0, wire::open(&config))? {
-            Started::Ready(reply) => reply,
-            Started::Pending { token, call } => Pending::new(instance, OPERATION, token, call, None).await,
-        };
-        let opened: Opened = instance.read(OPERATION, reply)?;
+        let started = instance.start(OPERATION, 0, wire::open(&config));
+        let opened: Opened = Asked::new(instance, OPERATION, started, None).await?;
         Ok(Arc::new(PluginBackend::new(instance, StoreHandle::new(instance, opened.store), opened.info)))
     }
 }

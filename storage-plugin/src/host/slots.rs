@@ -1,10 +1,12 @@
 //! The table of the calls that a plugin may still complete.
 //!
 //! Each call to a plugin needs a token before it is made, and most are answered at once; so claiming and freeing a
-//! slot costs a few atomic operations and no allocation.
+//! slot costs an atomic operation or a few, and no allocation.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
+use std::mem;
+use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -85,7 +87,18 @@ impl Slots {
     }
 
     /// A slot for a call to be made; `None` if the table is full.
-    pub(super) fn claim(&self) -> Option<Token> {
+    pub(super) fn claim(&'static self) -> Option<Token> {
+        let (index, slot) = match Kept::take() {
+            Some(kept) if ptr::eq(kept.slots, self) => kept.into_parts(),
+            _ => self.find()?,
+        };
+        let generation = generation(slot.word.load(Relaxed));
+        slot.word.store(word(generation, OPEN), Release);
+        Some(Token::new(self.plugin, index, generation))
+    }
+
+    /// A free slot, of this thread's list if it can be.
+    fn find(&self) -> Option<(u32, &Slot)> {
         let own = shard();
         let index =
             (own..own + SHARDS).find_map(|shard| self.pop(&self.free[shard % SHARDS])).or_else(|| {
@@ -93,25 +106,24 @@ impl Slots {
                     .fetch_update(Relaxed, Relaxed, |n| (n < MAX_CALLS - FIRST_SEGMENT).then_some(n + 1))
                     .ok()
             })?;
-        let slot = self.slot_or_new(index)?;
-        let generation = generation(slot.word.load(Relaxed));
-        slot.word.store(word(generation, OPEN), Release);
-        Some(Token::new(self.plugin, index, generation))
+        Some((index, self.slot_or_new(index)?))
     }
 
     /// Frees a slot whose call was not completed; returns `false`, and leaves it, if it was.
-    pub(super) fn free_open(&self, token: Token) -> bool {
-        self.change(token, OPEN, FREE)
+    pub(super) fn free_open(&'static self, token: Token) -> bool {
+        self.free(token, OPEN)
     }
 
     /// Frees a slot whose call was completed, and whose reply was taken.
-    pub(super) fn free_answered(&self, token: Token) {
-        self.change(token, ANSWERED, FREE);
+    pub(super) fn free_answered(&'static self, token: Token) {
+        self.free(token, ANSWERED);
     }
 
     /// Notes that the call is completed. `false` for a token that stands for no call in flight.
     pub(super) fn answer(&self, token: Token) -> bool {
-        self.change(token, OPEN, ANSWERED)
+        let generation = token.generation();
+        self.slot(token.index())
+            .is_some_and(|slot| slot.change(word(generation, OPEN), word(generation, ANSWERED)))
     }
 
     /// Whether the call is still to be completed.
@@ -125,16 +137,14 @@ impl Slots {
         self.slot(token.index()).map(|slot| slot.stage.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn change(&self, token: Token, from: u64, to: u64) -> bool {
-        let Some(slot) = self.slot(token.index()) else { return false };
-        let generation = token.generation();
-        let next = if to == FREE { following(generation) } else { generation };
-        let changed =
-            slot.word.compare_exchange(word(generation, from), word(next, to), AcqRel, Relaxed).is_ok();
-        if changed && to == FREE {
-            self.push(&self.free[shard()], token.index(), slot);
+    fn free(&'static self, token: Token, phase: u64) -> bool {
+        let (index, generation) = (token.index(), token.generation());
+        let Some(slot) = self.slot(index) else { return false };
+        let is_freed = slot.change(word(generation, phase), word(following(generation), FREE));
+        if is_freed {
+            Kept { slots: self, index, slot }.keep();
         }
-        changed
+        is_freed
     }
 
     fn pop(&self, list: &FreeList) -> Option<u32> {
@@ -179,6 +189,47 @@ impl Slots {
     }
 }
 
+impl Slot {
+    fn change(&self, from: u64, to: u64) -> bool {
+        self.word.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
+    }
+}
+
+/// The free slot that this thread used last, for its next call: most calls are answered at once, and then no other
+/// thread is needed to agree on who has which. Dropped, also with its thread, it goes to a free list.
+struct Kept {
+    slots: &'static Slots,
+    index: u32,
+    slot: &'static Slot,
+}
+
+thread_local! {
+    static KEPT: Cell<Option<Kept>> = const { Cell::new(None) };
+}
+
+impl Kept {
+    fn take() -> Option<Self> {
+        // A thread that ends keeps nothing.
+        KEPT.try_with(Cell::take).ok().flatten()
+    }
+
+    fn keep(self) {
+        let _ = KEPT.try_with(|kept| kept.set(Some(self)));
+    }
+
+    fn into_parts(self) -> (u32, &'static Slot) {
+        let parts = (self.index, self.slot);
+        mem::forget(self);
+        parts
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.slots.push(&self.slots.free[shard()], self.index, self.slot);
+    }
+}
+
 fn place(index: u32) -> (usize, usize) {
     let shifted = index + FIRST_SEGMENT;
     let segment = shifted.ilog2() - FIRST_SEGMENT.ilog2();
@@ -219,9 +270,13 @@ mod tests {
 
     use super::*;
 
+    fn leaked(plugin: u16) -> &'static Slots {
+        Box::leak(Box::new(Slots::new(plugin)))
+    }
+
     #[test]
     fn a_token_is_good_once() {
-        let slots = Slots::new(3);
+        let slots = leaked(3);
         let token = slots.claim().unwrap();
         assert!(slots.is_open(token));
         assert!(slots.answer(token));
@@ -252,7 +307,7 @@ mod tests {
 
     #[test]
     fn threads_never_share_a_slot() {
-        let slots = Slots::new(0);
+        let slots = leaked(0);
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -270,8 +325,35 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_outlives_the_thread_that_kept_it() {
+        let (slots, others) = (leaked(0), leaked(1));
+        let of_thread = |work: fn(&'static Slots, &'static Slots) -> u32| {
+            thread::spawn(move || work(slots, others)).join().unwrap()
+        };
+        let claim_and_free = |slots: &'static Slots, _| {
+            let token = slots.claim().unwrap();
+            assert!(slots.free_open(token));
+            token.index()
+        };
+        for _ in 0..100 {
+            assert_eq!(of_thread(claim_and_free), 0);
+        }
+        // A slot of the one table is never handed out by the other.
+        let in_turn = |slots: &'static Slots, others: &'static Slots| {
+            for (slots, plugin) in [(slots, 0), (others, 1), (slots, 0)] {
+                let token = slots.claim().unwrap();
+                assert_eq!((token.plugin(), token.index()), (plugin, 0));
+                assert!(slots.free_open(token));
+            }
+            0
+        };
+        of_thread(in_turn);
+        assert_eq!((slots.fresh.load(Relaxed), others.fresh.load(Relaxed)), (1, 1));
+    }
+
+    #[test]
     fn a_full_table_says_so() {
-        let slots = Slots::new(0);
+        let slots = leaked(0);
         slots.fresh.store(MAX_CALLS - FIRST_SEGMENT, Relaxed);
         assert!(slots.claim().is_none());
     }

@@ -56,8 +56,8 @@ pub enum StoreCall {
     Scan(Scan),
     /// `keys`.
     Keys(Scan),
-    /// `query`.
-    Query(Query),
+    /// `query`. Boxed, as it is the largest by far, and calls are moved.
+    Query(Box<Query>),
     /// `list_range`.
     ListRange(ListRange),
     /// `count`.
@@ -159,7 +159,7 @@ fn read_call(operation: &str, elements: &mut Elements<'_, '_>) -> Result<Call> {
         "write" => StoreCall::Write(elements.read()?),
         "scan" => StoreCall::Scan(elements.read()?),
         "keys" => StoreCall::Keys(elements.read()?),
-        "query" => StoreCall::Query(elements.read()?),
+        "query" => StoreCall::Query(Box::new(elements.read()?)),
         "list_range" => StoreCall::ListRange(elements.read()?),
         "count" => StoreCall::Count(elements.read()?),
         "collections" => StoreCall::Collections,

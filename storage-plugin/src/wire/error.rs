@@ -20,9 +20,9 @@ pub struct Failure {
     pub panicked: bool,
 }
 
-impl From<Error> for Failure {
+impl From<Error> for Box<Failure> {
     fn from(error: Error) -> Self {
-        Self { error, panicked: false }
+        Self::new(Failure { error, panicked: false })
     }
 }
 

@@ -14,13 +14,19 @@ macro_rules! wire_map {
             fn read(from: &mut $crate::wire::Reader<'_>) -> ::storage_core::Result<Self> {
                 let at = from.position();
                 $(let mut $field = None;)*
-                from.map(|from| {
+                let mut pairs = from.enter_map()?;
+                // Nearly always the keys come as they stand here, and none needs to be looked for.
+                $(if pairs > 0 && from.is_text($key) {
+                    $field = wire_map!(@read $presence from);
+                    pairs -= 1;
+                })*
+                for _ in 0..pairs {
                     match from.name()? {
                         $(key if key == $key.as_bytes() => $field = wire_map!(@read $presence from),)*
                         _ => from.skip()?,
                     }
-                    Ok(())
-                })?;
+                }
+                from.leave();
                 Ok(Self { $($field: wire_map!(@take $presence from, at, $key, $field),)* })
             }
         }

@@ -102,7 +102,10 @@ macro_rules! wire_text {
 
             fn read(from: &mut Reader<'_>) -> Result<Self> {
                 let at = from.position();
-                Self::new(from.str()?).map_err(|error| from.invalid(at, &error))
+                match Self::new(from.str()?) {
+                    Err(error) => Err(from.invalid(at, &error)),
+                    valid => valid,
+                }
             }
         }
     )*};
@@ -142,10 +145,10 @@ impl<T: Wire> Wire for SmallVec<[T; 1]> {
 
     fn read(from: &mut Reader<'_>) -> Result<Self> {
         let mut items = Self::new();
-        from.items(|from, _| {
+        for _ in 0..from.enter_array()? {
             items.push(from.read()?);
-            Ok(())
-        })?;
+        }
+        from.leave();
         Ok(items)
     }
 }

@@ -133,6 +133,19 @@ impl<'a> Reader<'a> {
         self.take(len)
     }
 
+    /// Whether the next value is this text, of at most 31 bytes; if so, reads it. `false` may also be text that is
+    /// written longer than it needs to be.
+    #[inline]
+    pub(super) fn is_text(&mut self, text: &str) -> bool {
+        let Some((marker, rest)) = self.rest.split_first() else { return false };
+        if usize::from(*marker) != usize::from(*FIX_STR.start()) + text.len() {
+            return false;
+        }
+        let Some(rest) = rest.strip_prefix(text.as_bytes()) else { return false };
+        self.rest = rest;
+        true
+    }
+
     /// Whether the next value is text.
     pub fn at_str(&self) -> bool {
         let marker = self.peek();
@@ -150,8 +163,7 @@ impl<'a> Reader<'a> {
     pub fn blob(&mut self) -> Result<Bytes> {
         let at = self.position();
         let position = self.uint()?;
-        let blob = usize::try_from(position).ok().and_then(|position| self.message.share(position));
-        blob.ok_or_else(|| {
+        usize::try_from(position).ok().and_then(|position| self.message.share(position)).ok_or_else(|| {
             let count = self.message.message().blob_count();
             malformed(format_args!("byte {at} refers to the blob {position}, and there are {count}"))
         })
@@ -174,17 +186,23 @@ impl<'a> Reader<'a> {
     /// [skips](Self::skip).
     #[inline]
     pub fn map(&mut self, mut pair: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        for _ in 0..self.enter_map()? {
+            pair(self)?;
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// Begins a map, whose pairs the caller reads before it calls [`leave`](Self::leave), and says how many.
+    #[inline]
+    pub(super) fn enter_map(&mut self) -> Result<usize> {
         let at = self.position();
         let pairs = match self.short(FIX_MAP) {
             Some(len) => len,
             None => self.map_len()?,
         };
         self.enter(at, pairs.saturating_mul(2))?;
-        for _ in 0..pairs {
-            pair(self)?;
-        }
-        self.depth -= 1;
-        Ok(())
+        Ok(pairs)
     }
 
     /// Reads an array whose elements each mean something else; those that `read` leaves are skipped.
@@ -194,39 +212,43 @@ impl<'a> Reader<'a> {
         let len = self.array()?;
         self.enter(at, len)?;
         let mut elements = Elements::new(self, len, at);
-        let result = read(&mut elements)?;
+        // Given back as it is, not taken apart and put together again: moves are what reading costs most.
+        let result = read(&mut elements);
         for _ in 0..elements.left() {
+            if result.is_err() {
+                break;
+            }
             self.skip()?;
         }
-        self.depth -= 1;
-        Ok(result)
+        self.leave();
+        result
     }
 
     /// Reads an array of values of one type.
     #[inline]
     pub fn list<T: Wire>(&mut self) -> Result<Vec<T>> {
-        let mut items = Vec::new();
-        self.items(|from, left| {
-            if items.is_empty() {
-                items.reserve_exact(left.min(MAX_RESERVED));
-            }
-            items.push(T::read(from)?);
-            Ok(())
-        })?;
+        let len = self.enter_array()?;
+        let mut items = Vec::with_capacity(len.min(MAX_RESERVED));
+        for _ in 0..len {
+            items.push(T::read(self)?);
+        }
+        self.leave();
         Ok(items)
     }
 
-    /// Reads an array: `item` is called for each element, of which it is told how many are left, and reads it.
+    /// Begins an array, whose elements the caller reads before it calls [`leave`](Self::leave), and says how many.
     #[inline]
-    pub fn items(&mut self, mut item: impl FnMut(&mut Self, usize) -> Result<()>) -> Result<()> {
+    pub(super) fn enter_array(&mut self) -> Result<usize> {
         let at = self.position();
         let len = self.array()?;
         self.enter(at, len)?;
-        for done in 0..len {
-            item(self, len - done)?;
-        }
+        Ok(len)
+    }
+
+    /// Ends an array or map.
+    #[inline]
+    pub(super) fn leave(&mut self) {
         self.depth -= 1;
-        Ok(())
     }
 
     /// Skips a value of whatever type.
@@ -265,7 +287,7 @@ impl<'a> Reader<'a> {
             for _ in 0..values {
                 self.skip()?;
             }
-            self.depth -= 1;
+            self.leave();
         }
         Ok(())
     }

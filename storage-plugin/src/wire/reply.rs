@@ -51,7 +51,7 @@ fn failure(error: &Error, kind: &str, panicked: bool) -> Outgoing {
 ///
 /// # Errors
 /// The error that the reply holds, or [`Internal`](ErrorKind::Internal) for a malformed reply.
-pub fn reply<T: Wire>(message: Incoming) -> Result<T, Failure> {
+pub fn reply<T: Wire>(message: Incoming) -> Result<T, Box<Failure>> {
     let message = Received::from(message);
     let mut from = Reader::new(&message);
     let outcome = read_outcome(&mut from)?;
@@ -59,10 +59,10 @@ pub fn reply<T: Wire>(message: Incoming) -> Result<T, Failure> {
     outcome
 }
 
-fn read_outcome<T: Wire>(from: &mut Reader<'_>) -> Result<Result<T, Failure>> {
+fn read_outcome<T: Wire>(from: &mut Reader<'_>) -> Result<Result<T, Box<Failure>>> {
     from.elements(|elements| match elements.name()? {
         b"ok" => elements.read().map(Ok),
-        b"error" => elements.read().map(Err),
+        b"error" => elements.read().map(Box::new).map(Err),
         other => Err(elements.unknown("\"ok\" or \"error\"", other)),
     })
 }

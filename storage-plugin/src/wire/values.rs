@@ -67,10 +67,11 @@ impl Wire for Value {
         from.elements(|elements| match elements.name()? {
             b"json" => Ok(Self::Json(elements.read()?)),
             b"bytes" => {
-                let media_type = match elements.reader()?.str()? {
-                    // The usual one, which is too long to be kept without an allocation.
-                    Blob::OCTET_STREAM => SmolStr::new_static(Blob::OCTET_STREAM),
-                    other => SmolStr::new(other),
+                let from = elements.reader()?;
+                // The usual one is too long to be kept without an allocation.
+                let media_type = match from.is_text(Blob::OCTET_STREAM) {
+                    true => SmolStr::new_static(Blob::OCTET_STREAM),
+                    false => from.read()?,
                 };
                 Ok(Self::Bytes(Blob { media_type, data: elements.reader()?.blob()? }))
             }

@@ -21,7 +21,7 @@ pub(crate) fn get(key: &str) -> Outgoing {
 }
 
 /// What an order came to: `Ok` means that it was carried out.
-pub(crate) fn outcome(reply: Incoming) -> Result<(), Failure> {
+pub(crate) fn outcome(reply: Incoming) -> Result<(), Box<Failure>> {
     wire::reply::<Vec<Option<Record>>>(reply).map(|records| assert_eq!(records, [None]))
 }
 

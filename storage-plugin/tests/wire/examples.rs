@@ -45,11 +45,11 @@ pub(crate) fn calls() -> Vec<StoreCall> {
         StoreCall::Write(batch()),
         StoreCall::Scan(scan.clone()),
         StoreCall::Keys(scan),
-        StoreCall::Query(Query {
+        StoreCall::Query(Box::new(Query {
             sort: vec!["age:desc".parse().unwrap(), "name".parse().unwrap(), "a:b:asc".parse().unwrap()],
             after: Some(cursor()),
             ..Query::new(users(), filter())
-        }),
+        })),
         StoreCall::ListRange(ListRange { address: ada(), start: 7, limit: 70_000 }),
         StoreCall::Count(Count { collection: users(), filter: Some(filter()) }),
         StoreCall::Collections,

@@ -291,7 +291,7 @@ pub(crate) fn call() -> impl Strategy<Value = StoreCall> {
         batch().prop_map(StoreCall::Write),
         scan().prop_map(StoreCall::Scan),
         scan().prop_map(StoreCall::Keys),
-        query().prop_map(StoreCall::Query),
+        query().prop_map(|query| StoreCall::Query(Box::new(query))),
         (address(), any::<u64>(), any::<u32>())
             .prop_map(|(address, start, limit)| StoreCall::ListRange(ListRange { address, start, limit })),
         (collection(), option::of(filter()))
