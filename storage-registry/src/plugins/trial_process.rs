@@ -55,12 +55,21 @@ fn answer_trial(library: &Path) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(limit) = env::var(INIT_LIMIT).ok().and_then(|limit| limit.parse().ok()) {
         limits.init = Duration::from_millis(limit);
     }
+    leave_no_core();
     let mut out = keep_stdout()?;
     let plugin = Plugin::load(library, limits)?;
     let description = serde_json::to_string(&Description::of(&*plugin))?;
     // In one piece, on a line of its own.
     out.write_all(format!("\n{ANSWER}{description}\n").as_bytes())?;
     Ok(())
+}
+
+/// A plugin that crashes here has done no harm, and its memory need not stay on disk.
+fn leave_no_core() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+
+    // To lower a limit is always allowed.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// Takes the standard output for the answer alone: what the plugin prints goes to the standard error from now on, also

@@ -1,5 +1,6 @@
 //! Plugins, with the one of `examples/plugin-c` compiled on the spot.
 
+mod harm;
 mod life;
 mod refusals;
 
@@ -25,6 +26,16 @@ pub(crate) fn compile(file: &Path, version: &str, edits: &[(&str, &str)]) {
     cc.args(["-std=c11", "-O1", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread", "-I", HEADERS]);
     let output = cc.args(["-I", EXAMPLE, "-o"]).args([file, &edited]).output().expect("a C compiler, as cc");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Compiles the example as `file`, with a constructor: it runs while the library is loaded.
+pub(crate) fn compile_with_constructor(file: &Path, body: &str) {
+    let entry = "const storage_descriptor *storage_plugin_entry(void)";
+    let constructor = format!(
+        "#include <stdio.h>\n#include <stdlib.h>\n#include <sys/resource.h>\n\
+         __attribute__((constructor)) static void constructor(void) {{ {body} }}\n{entry}"
+    );
+    compile(file, "1.0.0", &[(entry, &constructor)]);
 }
 
 impl Shell {

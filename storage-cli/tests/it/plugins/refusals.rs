@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Tree, json};
 
-use super::compile;
+use super::compile_with_constructor;
 use crate::shell::Shell;
 
 #[test]
@@ -33,9 +33,7 @@ fn files_that_are_no_plugins() {
 fn a_plugin_that_ends_its_process_ends_the_trial_alone() {
     let shell = Shell::new();
     let file = shell.directory.path().join("abort.so");
-    let entry = "const storage_descriptor *storage_plugin_entry(void)";
-    let aborting = format!("__attribute__((constructor)) static void end(void) {{ abort(); }}\n{entry}");
-    compile(&file, "1.0.0", &[(entry, &aborting)]);
+    compile_with_constructor(&file, "abort();");
     for command in ["install", "test", "pack"] {
         let run = shell.run(&["plugin", command, "abort.so", "--allow-unsigned"]);
         assert_ne!(run.status, 0);
