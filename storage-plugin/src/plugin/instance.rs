@@ -2,9 +2,7 @@
 
 #![expect(unsafe_code, reason = "the host's table is read through a raw pointer")]
 
-use std::cell::Cell;
 use std::future::Future;
-use std::mem;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,7 +11,7 @@ use std::thread;
 
 use serde_json::Value as Tree;
 use storage_core::{Backend, Error, ErrorKind, Result, TypeDescriptor};
-use tokio::runtime::{Builder, EnterGuard, Handle, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::completion::{Callback, Gate, Pending};
 use super::entry::Export;
@@ -133,7 +131,7 @@ impl Instance {
 
     fn begin(&'static self, mut work: Work, callback: Callback) -> Answer {
         if self.is_inline {
-            let _context = self.enter();
+            let _context = self.handle.enter();
             if let Poll::Ready(reply) = work.poll(&mut Context::from_waker(Waker::noop())) {
                 return Answer::Ready(reply);
             }
@@ -146,27 +144,6 @@ impl Instance {
         let task = self.handle.spawn(Task::new(work, Arc::clone(&call)));
         call.set_task(task.abort_handle());
         Answer::Pending(number)
-    }
-
-    /// Lets backends find the runtime on this thread.
-    ///
-    /// A thread of the host is in no runtime that this library's copy of tokio knows of, and stays in the plugin's from
-    /// its first call on: to enter and leave it each time is a few percent of a call that is answered at once.
-    fn enter(&self) -> Option<EnterGuard<'_>> {
-        thread_local! {
-            static STAYS: Cell<bool> = const { Cell::new(false) };
-        }
-        if STAYS.get() {
-            return None;
-        }
-        let is_elsewhere = Handle::try_current().is_ok();
-        let context = self.handle.enter();
-        if is_elsewhere {
-            return Some(context);
-        }
-        mem::forget(context);
-        STAYS.set(true);
-        None
     }
 
     async fn open(&'static self, config: Tree) -> Outgoing {
