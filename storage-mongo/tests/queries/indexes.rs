@@ -1,88 +1,162 @@
-//! Queries and counts of JSON records.
+//! How indexes are made and dropped, and what unique ones refuse.
 
-use mongodb::bson::{Document, RawDocument, RawDocumentBuf, doc, serialize_to_vec};
-use storage_core::query::SortKey;
-use storage_core::{Count, Cursor, Error, ErrorKind, Filter, Key, Page, Query, Record, Result, Timestamp};
+use std::time::Duration;
 
-use crate::client::Client;
-use crate::convert::{MAX_VALUE_BYTES, record};
-use crate::filter::condition;
-use crate::layout::{field, live};
-use crate::read::by_key;
-use crate::sort::stages;
+use mongodb::IndexModel;
+use mongodb::bson::doc;
+use mongodb::options::IndexOptions;
+use serde_json::json;
+use storage_core::{ErrorKind, Filter, IndexSpec, Json, Mutation, Path, Query, Retry, Timestamp};
+use storage_testkit::helpers::{address, expect_kind, keys_of, ok, put, put_json, write_one};
+use storage_testkit::queries;
 
-/// Where a record stands in the order of a query.
-type Position = (Vec<SortKey>, Key);
+use crate::{Own, name, rounds};
 
-impl Client {
-    /// A page of the JSON records that match.
-    pub(crate) async fn query(&self, query: &Query) -> Result<Page<Record>> {
-        self.check_open()?;
-        let after: Option<Position> =
-            query.after.as_ref().map(|cursor| cursor.open(&query.identity())).transpose()?;
-        let documents = self.records(&query.collection);
-        let mut matching = matching(&query.filter)?;
-        let read = |found: &RawDocument| record(&query.collection, found);
-        let (items, more) = if query.sort.is_empty() {
-            if let Some((_, key)) = after {
-                matching.insert(field::ID, doc! {"$gt": key.as_str()});
+fn index(path: &str) -> IndexSpec {
+    IndexSpec::new(name("users"), Path::new(path).expect("a path"))
+}
+
+fn unique(path: &str) -> IndexSpec {
+    IndexSpec { unique: true, ..index(path) }
+}
+
+/// Random writes are taken and refused as by the reference, whatever the indexes.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_are_refused_as_by_the_reference() {
+    queries::writes_are_refused_as_by_the_reference(&*Own::open().await.backend, rounds(8)).await;
+}
+
+/// Names and paths that need care, and long ones, make indexes of their own. Those that others made are left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_paths_are_indexed() {
+    let own = Own::open().await;
+    let collection = name("users");
+    let long = "x".repeat(300);
+    let paths = [
+        "it's",
+        "a\"b",
+        "back\\slash",
+        "$",
+        "é.ü",
+        "%s",
+        "a b",
+        &long,
+        "l.0",
+        "--",
+        "*/",
+        "expires_at",
+        "_id",
+    ];
+    for path in paths {
+        assert!(ok(own.backend.ensure_index(&index(path)).await, path), "{path}");
+        assert!(ok(own.backend.ensure_index(&unique(&format!("u.{path}"))).await, path), "{path}");
+        put_json(&*own.backend, &collection, "k", json!({ path: {"ü": 1} })).await;
+    }
+    let beside = own.beside("users").await;
+    for (keys, name) in
+        [(doc! {"json.own": 1}, "storage_own"), (doc! {"json.a": 1, "json.b": 1}, "storage_json.a")]
+    {
+        let options = IndexOptions::builder().name(name.to_owned()).build();
+        let theirs = IndexModel::builder().keys(keys).options(options).build();
+        beside.create_index(theirs).await.expect("an index of another program");
+    }
+    let mut expected: Vec<(String, bool)> =
+        paths.iter().flat_map(|path| [((*path).to_owned(), false), (format!("u.{path}"), true)]).collect();
+    expected.sort();
+    let listed = ok(own.backend.list_indexes(&collection).await, "list_indexes");
+    let listed: Vec<_> = listed.iter().map(|index| (index.path.to_string(), index.unique)).collect();
+    assert_eq!(listed, expected);
+    for path in paths {
+        assert!(ok(own.backend.drop_index(&collection, &index(path).path).await, "drop_index"), "{path}");
+    }
+    let left = beside.list_index_names().await.expect("the names of indexes");
+    assert!(left.iter().any(|name| name == "storage_own"), "{left:?}");
+}
+
+/// Values of any length are indexed, and found exactly.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_values_do_not_break_an_index() {
+    let own = Own::open().await;
+    let collection = name("users");
+    let long = |end: &str| format!("{}{end}", "é".repeat(200_000));
+    for spec in [index("v"), unique("v")] {
+        ok(own.backend.ensure_index(&spec).await, "ensure_index");
+        for (key, end) in [("a", "x"), ("b", "y"), ("c", "")] {
+            put_json(&*own.backend, &collection, key, json!({"v": long(end)})).await;
+        }
+        let query = Query::new(collection.clone(), Filter::eq(spec.path.clone(), long("y")));
+        assert_eq!(keys_of(&ok(own.backend.query(&query).await, "query").items), ["b"]);
+        ok(own.backend.drop_index(&collection, &spec.path).await, "drop_index");
+    }
+}
+
+/// Lists without items and objects are no values that could be there twice, as everywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_scalar_is_not_unique() {
+    let own = Own::open().await;
+    let collection = name("users");
+    ok(own.backend.ensure_index(&unique("v")).await, "ensure_index");
+    let values = [json!([]), json!({}), json!({"k": 1}), json!([[1]]), json!([{"k": 1}])];
+    for (position, value) in values.iter().enumerate() {
+        for copy in ["a", "b"] {
+            put_json(&*own.backend, &collection, &format!("{position}{copy}"), json!({"v": value})).await;
+        }
+    }
+    put_json(&*own.backend, &collection, "list", json!({"v": ["x", "y", "x"]})).await;
+    let again = write_one(&*own.backend, put(&collection, "text", json!({"v": "y"}))).await;
+    let error = expect_kind(again, ErrorKind::Conflict, "a value of another's list");
+    assert_eq!(error.retry(), Retry::Never);
+}
+
+/// What has expired holds nothing, even before it is swept.
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_records_hold_nothing() {
+    let own = Own::open().await;
+    let (backend, collection) = (&*own.backend, name("users"));
+    let put = |key: &str| Mutation::put(address(&collection, key), Json::from(json!({"u": 1})));
+    let soon = || Timestamp::now().saturating_add(Duration::from_secs(2));
+    let wait = || tokio::time::sleep(Duration::from_millis(2_100));
+    for key in ["a", "b"] {
+        ok(write_one(backend, put(key).expiring(Some(soon()))).await, "a put");
+    }
+    let early = backend.ensure_index(&unique("u")).await;
+    expect_kind(early, ErrorKind::Conflict, "two hold the same still");
+    wait().await;
+    assert!(ok(backend.ensure_index(&unique("u")).await, "ensure_index"), "once both have expired");
+
+    ok(write_one(backend, put("c").expiring(Some(soon()))).await, "a put");
+    expect_kind(write_one(backend, put("d")).await, ErrorKind::Conflict, "it is held still");
+    wait().await;
+    ok(write_one(backend, put("d")).await, "once the holder has expired");
+}
+
+/// An index that several clients ask for at once is made once, and one of the other kind is refused whoever comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_agree_on_an_index() {
+    let own = Own::open().await;
+    for i in 0..200 {
+        put_json(&*own.backend, &name("users"), &format!("k{i}"), json!({"email": i})).await;
+    }
+    let asking: Vec<_> = (0..8)
+        .map(|client| {
+            let backend = own.backend.clone();
+            tokio::spawn(async move {
+                let spec = if client % 2 == 0 { index("email") } else { unique("email") };
+                (spec.unique, backend.ensure_index(&spec).await)
+            })
+        })
+        .collect();
+    let (mut made, mut refused) = (Vec::new(), Vec::new());
+    for asked in asking {
+        match asked.await.expect("a task") {
+            (kind, Ok(new)) => made.push((kind, new)),
+            (kind, Err(error)) => {
+                assert_eq!((error.kind(), error.retry()), (ErrorKind::Conflict, Retry::Never), "{error}");
+                refused.push(kind);
             }
-            self.page(query.limit, by_key(documents.find(matching), query.limit), read).await?
-        } else {
-            let most = query.limit.saturating_add(1);
-            let mut pipeline = vec![doc! {"$match": matching}];
-            pipeline.extend(stages(&query.sort, after.as_ref())?);
-            pipeline.push(doc! {"$limit": i64::from(most)});
-            let sorted = documents.aggregate(pipeline).allow_disk_use(true).batch_size(most);
-            self.page(query.limit, sorted.with_type::<RawDocumentBuf>(), read).await?
-        };
-        let next = match items.last() {
-            Some(last) if more => Some(Cursor::seal(&query.identity(), &position(query, last)?)?),
-            _ => None,
-        };
-        Ok(Page { items, next })
+        }
     }
-
-    /// The number of records, or of JSON records that match.
-    pub(crate) async fn count(&self, count: &Count) -> Result<u64> {
-        self.check_open()?;
-        let matching = match &count.filter {
-            Some(filter) => matching(filter)?,
-            None => doc! {field::EXPIRES_AT: live(Timestamp::now())},
-        };
-        let collection = self.records(&count.collection);
-        self.within(collection.count_documents(matching).into_future()).await
-    }
+    assert_eq!((made.len(), refused.len()), (4, 4), "{made:?} {refused:?}");
+    assert_eq!(made.iter().filter(|(_, new)| *new).count(), 1, "one has made it: {made:?}");
+    assert!(made.iter().all(|(kind, _)| !refused.contains(kind)), "{made:?} {refused:?}");
 }
-
-/// Which documents a filter asks for.
-///
-/// # Errors
-/// As [`condition`], and [`TooLarge`](ErrorKind::TooLarge) for a filter that does not fit a document.
-fn matching(filter: &Filter) -> Result<Document> {
-    let mut matching = doc! {
-        field::JSON: {"$exists": true},
-        field::EXPIRES_AT: live(Timestamp::now()),
-    };
-    if filter.is_all() {
-        return Ok(matching);
-    }
-    matching.insert("$and", [condition(filter)?].to_vec());
-    let size = serialize_to_vec(&matching).map_or(usize::MAX, |bytes| bytes.len());
-    if size <= MAX_VALUE_BYTES {
-        return Ok(matching);
-    }
-    let message = format!("the filter takes {size} bytes as a document: the limit is {MAX_VALUE_BYTES}");
-    Err(Error::new(ErrorKind::TooLarge, message))
-}
-
-fn position(query: &Query, record: &Record) -> Result<Position> {
-    let tree = match record.value.as_json() {
-        Some(json) if !query.sort.is_empty() => json.tree()?,
-        _ => serde_json::Value::Null,
-    };
-    Ok((query.sort.iter().map(|sort| sort.key(&tree)).collect(), record.address.key.clone()))
-}
-
-#[cfg(test)]
-mod plans;
