@@ -9,8 +9,8 @@ use std::time::Duration;
 use mongodb::bson::doc;
 use serde_json::{Value as Tree, json};
 use storage_core::{
-    Address, Backend, Batch, Effect, ErrorKind, IndexSpec, Json, Mutation, Path, Precondition, Retry,
-    Timestamp, Value, Version,
+    Address, Backend, Batch, Effect, ErrorKind, IndexSpec, Json, ListRange, Mutation, Path, Precondition,
+    Retry, Timestamp, Value, Version,
 };
 use storage_mongo::{MongoBackend, MongoConfig};
 use storage_testkit::servers::{MongoServer, MongoSettings};
@@ -203,6 +203,44 @@ async fn mutations_of_one_record_come_one_after_the_other() {
 }
 
 #[tokio::test]
+async fn the_last_of_very_many_puts_of_one_record_stays() {
+    let backend = store().await;
+    // More than one command takes, and between them others.
+    let puts = (0..700).map(|n| put(if n % 7 == 0 { "other" } else { "one" }, json!(n))).collect();
+    assert_eq!(failed(&*backend, puts).await, []);
+    assert_eq!(value(&*backend, "one").await, Some(json!(699)));
+    assert_eq!(value(&*backend, "other").await, Some(json!(693)));
+}
+
+#[tokio::test]
+async fn a_chunk_of_somebody_who_came_too_late_does_no_harm() {
+    let prefix = prefix();
+    let backend = open(&patient(&with(&shared_url(), "prefix", &prefix))).await.unwrap();
+    let database = database(&shared_url()).await.unwrap();
+    let items = |numbers: std::ops::Range<u64>| numbers.map(|n| Json::from(json!(n))).collect::<Vec<_>>();
+    backend.write(&Batch::independent(vec![Mutation::append(at("list"), items(0..100))])).await.unwrap();
+    let records = database.collection::<mongodb::bson::Document>(&format!("{prefix}things"));
+    let document = records.find_one(doc! {"_id": "list"}).await.unwrap().unwrap();
+    let id = document.get_document("list").unwrap().get_str("id").unwrap();
+    // What another client read before these were all, and could not cut off any more.
+    let chunks = database.collection::<mongodb::bson::Document>(&format!("{prefix}things:items"));
+    let late: Vec<i32> = (0..80).collect();
+    chunks.insert_one(doc! {"_id": format!("{id}/{:016x}-50", 0), "items": late}).await.unwrap();
+    backend.write(&Batch::independent(vec![Mutation::append(at("list"), items(100..600))])).await.unwrap();
+    assert!(chunks.count_documents(doc! {}).await.unwrap() > 1);
+    for (start, limit) in [(0, 600), (79, 2), (80, 1), (300, 300), (599, 5)] {
+        let range = ListRange { address: at("list"), start, limit };
+        let read = backend.list_range(&range).await.unwrap().unwrap();
+        assert_eq!(read.length, 600);
+        assert_eq!(read.items, items(start..600.min(start + u64::from(limit))), "from {start}");
+    }
+    // One that is not there is noticed.
+    chunks.delete_many(doc! {"_id": {"$ne": format!("{id}/{:016x}-50", 0)}}).await.unwrap();
+    let range = ListRange { address: at("list"), start: 70, limit: 100 };
+    assert_eq!(backend.list_range(&range).await.unwrap_err().kind(), ErrorKind::Corrupt);
+}
+
+#[tokio::test]
 async fn long_lists_take_all_their_items_along() {
     let prefix = prefix();
     let backend = open(&patient(&with(&shared_url(), "prefix", &prefix))).await.unwrap();
@@ -280,19 +318,16 @@ async fn what_does_not_fit_a_document_fails_alone() {
     let text = |mib: usize| Json::from(json!("x".repeat(mib << 20)));
     let append = |mib: Vec<usize>| Mutation::append(at("list"), mib.into_iter().map(text).collect());
     // Each fits, together they do not.
-    assert_eq!(failed(&*backend, vec![append(vec![8]), append(vec![9]), append(vec![5, 6])]).await, []);
+    assert_eq!(failed(&*backend, vec![append(vec![6]), append(vec![7])]).await, []);
     assert_eq!(
-        failed(&*backend, vec![append(vec![8, 9]), append(vec![1])]).await,
+        failed(&*backend, vec![append(vec![6, 7]), append(vec![1])]).await,
         [(0, ErrorKind::TooLarge)]
     );
-    let range = storage_core::ListRange { address: at("list"), start: 1, limit: 10 };
+    let range = ListRange { address: at("list"), start: 1, limit: 10 };
     let read = backend.list_range(&range).await.unwrap().unwrap();
-    assert_eq!((read.length, read.items[0].size()), (5, (9 << 20) + 2));
-    // A transaction finds the document full of what others appended, and has it emptied.
-    backend.write(&Batch::atomic(vec![append(vec![4]), put("b", json!(1))])).await.unwrap();
-    backend.write(&Batch::atomic(vec![append(vec![7]), append(vec![4])])).await.unwrap();
-    let read = backend.list_range(&storage_core::ListRange { start: 6, ..range }).await.unwrap().unwrap();
-    assert_eq!((read.length, read.items[0].size()), (8, (7 << 20) + 2));
+    assert_eq!((read.length, read.items[0].size()), (3, (7 << 20) + 2));
+    let error = backend.write(&Batch::atomic(vec![append(vec![7]), append(vec![8])])).await.unwrap_err();
+    assert_eq!((error.kind(), error.failed_mutation()), (ErrorKind::TooLarge, Some(1)));
 }
 
 #[tokio::test]
