@@ -47,6 +47,11 @@ fn generate<S: Strategy>(runner: &mut TestRunner, strategy: &S, n: usize) -> Vec
     (0..n).map(|_| one()).collect()
 }
 
+/// Random documents such as the queries here are tried on, the same in each run.
+pub fn random_documents(n: usize) -> Vec<Json> {
+    generate(&mut TestRunner::deterministic(), &Arbitrary::without(&[]).document(), n)
+}
+
 fn name(text: &str) -> CollectionName {
     CollectionName::new(text).expect("a name")
 }
