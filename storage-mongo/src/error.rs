@@ -155,7 +155,9 @@ fn unreachable(message: &str) -> Error {
     if lower.contains("authentication failed") || lower.contains("scram failure") {
         return authentication(message);
     }
-    if lower.contains("certificate") {
+    // The alerts of a peer that does not take a certificate, besides those that name it.
+    if ["certificate", "unknownca", "decrypterror", "accessdenied"].iter().any(|alert| lower.contains(alert))
+    {
         let advice = "the certificate of the server or of this client is not taken; name them with ca_file and cert_file";
         return Error::new(ErrorKind::Unauthenticated, format!("{advice}: {message}"));
     }

@@ -1,0 +1,163 @@
+//! What goes wrong between a program and real servers, and whether it is told, in time, and mended.
+#![allow(clippy::unwrap_used, reason = "a panic is the failing test's message, also in helpers")]
+
+mod changes;
+mod connection;
+mod failpoints;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod reads;
+mod restart;
+mod transactions;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mongodb::bson::{Bson, Document, doc};
+use serde_json::json;
+use storage_core::{
+    Backend, Batch, CollectionName, Error, ErrorKind, Mutation, Precondition, Result, Retry, Value, Written,
+};
+use storage_testkit::helpers::{address, get_one, put, write_one};
+use storage_testkit::servers::{MongoServer, MongoSettings};
+use tokio::sync::{Mutex, MutexGuard};
+
+/// What a test gives work to find its way back.
+const RECOVERY: Duration = Duration::from_secs(30);
+
+/// The commands that write outside of transactions.
+const WRITES: &[&str] = &["update", "delete", "findAndModify", "bulkWrite"];
+
+fn users() -> CollectionName {
+    CollectionName::new("users").unwrap()
+}
+
+/// A store on a server that fails as a test asks it to, by fail points, which a server has one of.
+struct Faulty {
+    backend: Arc<dyn Backend>,
+    admin: mongodb::Database,
+    /// The name of the store's client: what fails does so for it alone.
+    application: String,
+    _one_at_a_time: MutexGuard<'static, ()>,
+}
+
+impl Faulty {
+    /// With these parameters of the URL.
+    async fn open(parameters: &[(&str, &str)]) -> Self {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+        let one_at_a_time = ONE_AT_A_TIME.lock().await;
+        let server = harness::shared_url();
+        let admin = harness::database(&server).await.unwrap().client().database("admin");
+        let prefix = harness::prefix();
+        let application = format!("faulty-{prefix}");
+        let url = harness::with(&harness::with(&server, "prefix", &prefix), "appName", &application);
+        // A server that says it is no primary is looked at again after this time.
+        let url = harness::with(&url, "heartbeatFrequencyMS", "500");
+        let url = parameters.iter().fold(url, |url, (name, value)| harness::with(&url, name, value));
+        let backend = harness::open(&url).await.unwrap();
+        let faulty = Self { backend, admin, application, _one_at_a_time: one_at_a_time };
+        faulty.heal().await;
+        faulty
+    }
+
+    /// Fails commands of these names so many times.
+    async fn fail(&self, times: i32, commands: &[&str], how: Document) {
+        self.fail_point(doc! {"times": times}, commands, how).await;
+    }
+
+    /// Fails all commands of these names.
+    async fn fail_always(&self, commands: &[&str], how: Document) {
+        self.fail_point("alwaysOn", commands, how).await;
+    }
+
+    /// Fails nothing any more.
+    async fn heal(&self) {
+        self.fail_point("off", &[], doc! {}).await;
+    }
+
+    async fn fail_point(&self, mode: impl Into<Bson>, commands: &[&str], how: Document) {
+        let mut data = doc! {"failCommands": commands.to_vec(), "appName": &self.application};
+        data.extend(how);
+        let mut command = doc! {"configureFailPoint": "failCommand", "mode": mode};
+        if !matches!(command.get_str("mode"), Ok("off")) {
+            command.insert("data", data);
+        }
+        self.admin.run_command(command).await.unwrap();
+    }
+}
+
+/// A store on a server of its own, whose acknowledged writes are on the disk.
+async fn alone(parameters: &str) -> (MongoServer, Arc<dyn Backend>) {
+    let settings = MongoSettings { journaled: true, ..MongoSettings::default() };
+    let server = MongoServer::start(&settings).unwrap();
+    let backend = harness::open(&format!("{}?{parameters}", server.url())).await.unwrap();
+    (server, backend)
+}
+
+/// One command.
+async fn increment(backend: &dyn Backend, key: &str) -> Result<Written> {
+    write_one(backend, Mutation::increment(address(&users(), key), "n", 1)).await
+}
+
+/// A transaction: the counter and a record beside it, both or none.
+async fn increment_atomically(backend: &dyn Backend, key: &str) -> Result<()> {
+    let batch = Batch::atomic(vec![
+        Mutation::increment(address(&users(), key), "n", 1),
+        put(&users(), "beside", json!(key)),
+        Mutation::check(address(&users(), "never"), Precondition::Absent),
+    ]);
+    backend.write(&batch).await?.into_iter().collect::<Result<Vec<_>>>().map(drop)
+}
+
+async fn get(backend: &dyn Backend, key: &str) -> Result<()> {
+    backend.get(&[address(&users(), key)]).await.map(drop)
+}
+
+async fn put_one(backend: &dyn Backend, key: &str) -> Result<()> {
+    write_one(backend, put(&users(), key, json!(key))).await.map(drop)
+}
+
+/// What was counted, by the counter itself; 0 if there is none.
+async fn sum(backend: &dyn Backend, key: &str) -> u64 {
+    match get_one(backend, &users(), key).await.map(|record| record.value) {
+        None => 0,
+        Some(Value::Counters(fields)) => u64::try_from(fields["n"]).unwrap(),
+        Some(other) => panic!("{other:?}"),
+    }
+}
+
+/// An error of this kind and class, whose message has a text in it.
+#[track_caller]
+fn expect<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind, retry: Retry, text: &str) -> Error {
+    let error = result.expect_err("it has to fail");
+    assert_eq!((error.kind(), error.retry()), (kind, retry), "{error:?}");
+    assert!(error.message().to_lowercase().contains(&text.to_lowercase()), "no {text:?} in {error:?}");
+    error
+}
+
+/// An error of a connection, which says that what was asked for may have been done, or was not done.
+#[track_caller]
+fn of_the_connection(error: &Error) {
+    let kinds = [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::Busy];
+    assert!(kinds.contains(&error.kind()), "the wrong kind for a connection that broke: {error:?}");
+    assert_ne!(error.retry(), Retry::Never, "{error:?}");
+}
+
+/// Repeats a call until it succeeds, on the same open store.
+async fn recovers<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> T {
+    let until = Instant::now() + RECOVERY;
+    loop {
+        match call().await {
+            Ok(done) => return done,
+            Err(error) => assert!(Instant::now() < until, "it does not recover: {error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How long a call took, with its result.
+async fn timed<T>(call: impl Future<Output = T>) -> (Duration, T) {
+    let started = Instant::now();
+    let done = call.await;
+    (started.elapsed(), done)
+}
