@@ -5,6 +5,7 @@
 //! cargo run --release -p storage-bench -- --markdown > table.md
 //! cargo run --release -p storage-bench -- --set redis
 //! cargo run --release -p storage-bench -- --set postgres --sync-delay 1ms
+//! cargo run --release -p storage-bench -- --set mongo
 //! cargo run --release -p storage-bench -- --set postgres --import 1000000 --rounds 3
 //! cargo xtask plugins --release && cargo build --release -p storage-plugin --example memory_plugin
 //! cargo run --release -p storage-bench -- --set plugins --tasks 1,64
@@ -61,7 +62,7 @@ struct Args {
     /// Some peers of the set only [default: all]
     #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
-    /// The peer that ratios are taken to [default: redb-group, redis-raw, sqlx-raw, storage-file]
+    /// The peer that ratios are taken to [default: redb-group, redis-raw, sqlx-raw, mongodb-raw, storage-file]
     #[arg(long)]
     baseline: Option<String>,
     /// How long each peer runs in a round, in seconds
@@ -154,7 +155,7 @@ async fn run(
     let parent = directory.path().canonicalize()?;
     // The servers of tests keep their data where temporary files are.
     let machine = match args.set {
-        Set::Postgres => machine::Machine::look(&std::env::temp_dir()),
+        Set::Postgres | Set::Mongo => machine::Machine::look(&std::env::temp_dir()),
         _ => machine::Machine::look(&parent),
     };
 
@@ -215,7 +216,8 @@ async fn run(
                 let ratio = m.ratio.map_or(String::new(), |ratio| format!("{ratio:.2}x"));
                 let p99 = report::duration(m.p99_us);
                 let name = workload.to_possible_value().map_or(String::new(), |v| v.get_name().to_owned());
-                eprintln!("{name:<10} {tasks:>4}  {:<16} {speed:>8}/s {ratio:>8}  p99 {p99}", m.peer);
+                let sent = m.commands_per_call.map_or(String::new(), |sent| format!("  {sent:.3} sent"));
+                eprintln!("{name:<10} {tasks:>4}  {:<16} {speed:>8}/s {ratio:>8}  p99 {p99}{sent}", m.peer);
             }
             measurements.extend(found);
         }

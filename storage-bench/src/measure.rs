@@ -27,6 +27,8 @@ pub(crate) struct Measurement {
     pub(crate) p99_us: f64,
     /// To the baseline: the median of the ratios within each round.
     pub(crate) ratio: Option<f64>,
+    /// Commands sent to the server for each call, over all rounds, if that is known.
+    pub(crate) commands_per_call: Option<f64>,
 }
 
 /// How long and how often.
@@ -60,15 +62,17 @@ pub(crate) async fn compare(
         peers.iter().filter(|peer| workload.needs().is_none_or(|need| peer.has(need))).collect();
     let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); able.len()];
     let mut times = able.iter().map(|_| latencies()).collect::<Result<Vec<_>>>()?;
+    let mut commands: Vec<Option<u64>> = vec![Some(0); able.len()];
     for round in 1..=plan.rounds {
         for (position, peer) in able.iter().enumerate() {
             let name = peer.info().name;
             let failed = || format!("{name}: {workload:?} with {tasks} tasks, round {round}");
             // Counters are kept apart by workload round and number of tasks.
             let id = round << 8 | tasks & 0xff;
-            let (speed, seen) = once(peer, workload, tasks, plan, id).await.with_context(failed)?;
-            rounds[position].push(speed);
-            times[position].add(seen)?;
+            let once = once(peer, workload, tasks, plan, id).await.with_context(failed)?;
+            rounds[position].push(once.calls_per_second);
+            times[position].add(once.latencies)?;
+            commands[position] = commands[position].zip(once.commands).map(|(all, these)| all + these);
         }
     }
     let base = able.iter().position(|peer| peer.info().name == baseline);
@@ -84,18 +88,21 @@ pub(crate) async fn compare(
             p50_us: times[position].value_at_quantile(0.5) as f64 / 1e3,
             p99_us: times[position].value_at_quantile(0.99) as f64 / 1e3,
             ratio: ratios.map(median),
+            commands_per_call: commands[position].map(|sent| sent as f64 / times[position].len() as f64),
         }
     });
     Ok(measured.collect())
 }
 
-async fn once(
-    peer: &Arc<dyn Peer>,
-    workload: Workload,
-    tasks: u64,
-    plan: Plan,
-    round: u64,
-) -> Result<(f64, Histogram<u64>)> {
+/// One peer in one round.
+struct Once {
+    calls_per_second: f64,
+    latencies: Histogram<u64>,
+    commands: Option<u64>,
+}
+
+async fn once(peer: &Arc<dyn Peer>, workload: Workload, tasks: u64, plan: Plan, round: u64) -> Result<Once> {
+    let sent_before = peer.commands().await?;
     let started = Instant::now();
     let part =
         |task| Part { workload, task, tasks, records: plan.records, round, until: started + plan.each };
@@ -110,12 +117,13 @@ async fn once(
         done.push(task.await.context("a task panicked")??);
     }
     let elapsed = started.elapsed().as_secs_f64();
+    let commands = peer.commands().await?.zip(sent_before).map(|(after, before)| after - before);
     verify(&**peer, &part(0), &done).await?;
     let mut all = latencies()?;
     for task in &done {
         all.add(&task.latencies)?;
     }
-    Ok((all.len() as f64 / elapsed, all))
+    Ok(Once { calls_per_second: all.len() as f64 / elapsed, latencies: all, commands })
 }
 
 /// The middle value, or the mean of the two in the middle; not a number if there is none.

@@ -66,4 +66,9 @@ pub(crate) trait Peer: Send + Sync {
 
     /// Adds one to a counter that starts at zero, and returns the new value.
     async fn increment(&self, key: &str) -> Result<i64>;
+
+    /// How many commands it has sent to its server, if that is known.
+    async fn commands(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
 }

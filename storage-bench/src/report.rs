@@ -142,6 +142,9 @@ impl Report {
              time of a call, p50 / p99. Every value read is checked against what was written.\n",
             self.records, self.rounds, self.seconds_each, self.baseline
         )?;
+        if self.measurements.iter().any(|m| m.commands_per_call.is_some()) {
+            writeln!(out, "What is sent is commands to the server for each call.\n")?;
+        }
         writeln!(out, "| peer | version | acknowledges | how |\n|---|---|---|---|")?;
         for peer in &self.peers {
             let when = match peer.durability {
@@ -176,11 +179,12 @@ impl Report {
                     None => write!(out, " – |")?,
                     Some(m) => write!(
                         out,
-                        " {}{} {} / {} |",
+                        " {}{} {} / {}{} |",
                         thousands(m.calls_per_second),
                         m.ratio.map_or(String::new(), |ratio| format!(" ({ratio:.2}x)")),
                         duration(m.p50_us),
-                        duration(m.p99_us)
+                        duration(m.p99_us),
+                        m.commands_per_call.map_or(String::new(), |sent| format!(", {sent:.3} sent"))
                     )?,
                 }
             }

@@ -72,6 +72,7 @@ pub(crate) fn targets(
     }
     found.extend(redis(measurements, limits));
     found.extend(postgres(measurements, slow_syncs));
+    found.extend(mongo(measurements));
     // Where a call waits for a disk or a socket; gets of the file store are answered from memory.
     for (ours, workload, other) in [
         ("storage-file.so", Workload::Put, "storage-file"),
@@ -160,6 +161,27 @@ fn postgres(measurements: &[Measurement], slow_syncs: bool) -> Vec<Target> {
             if let (Some(ours), Some(theirs)) = (ours, theirs) {
                 let measured = median(ours.iter().zip(theirs).map(|(a, b)| a / b).collect());
                 found.push(Target::at_least(format!("{name} at {tasks}, to sqlx-raw"), wanted, measured));
+            }
+        }
+    }
+    found
+}
+
+/// What `storage-mongo` is to reach on one server, to a driver that sends a command for each call.
+fn mongo(measurements: &[Measurement]) -> Vec<Target> {
+    let rounds = |peer: &str, workload, tasks| {
+        let mut all = measurements.iter();
+        all.find(|m| m.peer == peer && m.workload == workload && m.tasks == tasks).map(|m| &m.rounds)
+    };
+    let mut found = Vec::new();
+    for (name, workload, all) in
+        [("gets", Workload::GetHit, [(128, 3.0), (1, 0.9)]), ("puts", Workload::Put, [(128, 5.0), (1, 0.9)])]
+    {
+        for (tasks, wanted) in all {
+            let sides = rounds("storage-mongo", workload, tasks).zip(rounds("mongodb-raw", workload, tasks));
+            if let Some((ours, theirs)) = sides {
+                let measured = median(ours.iter().zip(theirs).map(|(a, b)| a / b).collect());
+                found.push(Target::at_least(format!("{name} at {tasks}, to mongodb-raw"), wanted, measured));
             }
         }
     }

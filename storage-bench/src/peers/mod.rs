@@ -1,9 +1,12 @@
 //! The stores under test, one file each.
 
 mod fjall;
+mod mongodb;
+mod mongodb_group;
 mod opendal;
 pub(crate) mod plugin;
 pub(crate) mod postgres;
+mod queue;
 mod redb;
 mod redis;
 mod sqlite;
@@ -19,7 +22,7 @@ use std::time::Duration;
 use ::fjall::PersistMode;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use storage_testkit::servers::{RedisServer, RedisSettings};
+use storage_testkit::servers::{MongoServer, MongoSettings, RedisServer, RedisSettings};
 
 use self::postgres::Postgres;
 use crate::peer::{Durability, Peer};
@@ -33,6 +36,8 @@ pub(crate) enum Set {
     Redis,
     /// Clients of one PostgreSQL server, which is started on a loopback port, syncing every commit
     Postgres,
+    /// Clients of one server that speaks MongoDB's protocol, which is started on a loopback port, syncing every commit
+    Mongo,
     /// Backends linked in and as plugins
     Plugins,
 }
@@ -62,6 +67,7 @@ impl Set {
                 "tokio-postgres-10",
                 "opendal-postgres",
             ],
+            Self::Mongo => &["storage-mongo", "mongodb-raw", "mongodb-group"],
             Self::Plugins => &["storage-file", "storage-file.so", "storage-redis", "storage-redis.so"],
         }
     }
@@ -72,6 +78,7 @@ impl Set {
             Self::Embedded => "redb-group",
             Self::Redis => "redis-raw",
             Self::Postgres => "sqlx-raw",
+            Self::Mongo => "mongodb-raw",
             Self::Plugins => "storage-file",
         }
     }
@@ -83,6 +90,7 @@ pub(crate) struct Place {
     plugins: PathBuf,
     redis: Option<RedisServer>,
     postgres: Option<Postgres>,
+    mongo: Option<MongoServer>,
 }
 
 impl Place {
@@ -97,10 +105,12 @@ impl Place {
         let settings = RedisSettings { more, ..RedisSettings::default() };
         let redis = match set {
             Set::Redis | Set::Plugins => Some(RedisServer::start(&settings)?),
-            Set::Embedded | Set::Postgres => None,
+            Set::Embedded | Set::Postgres | Set::Mongo => None,
         };
         let postgres = if set == Set::Postgres { Some(Postgres::start(sync_delay)?) } else { None };
-        Ok(Self { directory: directory.to_owned(), plugins: plugins.to_owned(), redis, postgres })
+        let journaled = MongoSettings { journaled: true, ..MongoSettings::default() };
+        let mongo = if set == Set::Mongo { Some(MongoServer::start(&journaled)?) } else { None };
+        Ok(Self { directory: directory.to_owned(), plugins: plugins.to_owned(), redis, postgres, mongo })
     }
 
     /// The URL of the Redis server.
@@ -117,6 +127,11 @@ impl Place {
     /// The PostgreSQL server, if there is one.
     pub(crate) fn postgres_server(&self) -> Option<&Postgres> {
         self.postgres.as_ref()
+    }
+
+    /// The URL of the MongoDB server.
+    fn mongo(&self) -> Result<String> {
+        Ok(self.mongo.as_ref().context("no MongoDB server was started")?.url())
     }
 
     fn postgres(&self) -> Result<&Postgres> {
@@ -173,6 +188,12 @@ pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
             Arc::new(tokio_postgres::TokioPostgres::open("tokio-postgres-10", 10, place.postgres()?).await?)
         }
         "opendal-postgres" => Arc::new(opendal::OpenDal::postgres(place.postgres()?)?),
+        "storage-mongo" => {
+            let backend = storage_registry::open_backend(&place.mongo()?).await?;
+            Arc::new(storage::Storage::new("storage-mongo", backend, Durability::Synced)?)
+        }
+        "mongodb-raw" => Arc::new(mongodb::Mongodb::open(&place.mongo()?).await?),
+        "mongodb-group" => Arc::new(mongodb_group::MongodbGroup::open(&place.mongo()?).await?),
         other => bail!("no peer {other:?}"),
     })
 }

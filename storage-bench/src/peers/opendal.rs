@@ -1,7 +1,8 @@
 //! Key-value services of Apache OpenDAL: embedded ones, Redis and PostgreSQL.
 //!
 //! Left out: `sqlite`, whose driver links another SQLite than rusqlite's, which cargo forbids in one binary;
-//! `rocksdb`, for its C++ build; and `cacache`, a cache on the file system.
+//! `mongodb`, which is written for version 2 of `bson` and does not compile where anything in the binary has the driver
+//! use version 3, as `storage-mongo` does; `rocksdb`, for its C++ build; and `cacache`, a cache on the file system.
 
 use std::path::Path;
 

@@ -12,6 +12,7 @@ use crate::peer::{Durability, Feature, Page, Peer, PeerInfo};
 /// A store with its default layers and configuration.
 pub(crate) struct Storage {
     info: PeerInfo,
+    store: Store,
     records: Collection<Bytes>,
     counters: Counters,
 }
@@ -26,7 +27,7 @@ impl Storage {
         let version = super::version_of(package);
         let info = PeerInfo { name, version, durability, how };
         let records = store.collection_with("bench", Raw)?;
-        Ok(Self { info, records, counters: store.counters("counters")? })
+        Ok(Self { info, records, counters: store.counters("counters")?, store })
     }
 }
 
@@ -71,5 +72,10 @@ impl Peer for Storage {
 
     async fn increment(&self, key: &str) -> Result<i64> {
         Ok(self.counters.increment(key, "n", 1).await?)
+    }
+
+    async fn commands(&self) -> Result<Option<u64>> {
+        let stats = self.store.backend().stats().await?;
+        Ok(stats.details.get("commands").and_then(serde_json::Value::as_u64))
     }
 }
