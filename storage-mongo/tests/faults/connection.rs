@@ -155,7 +155,7 @@ async fn a_server_that_falls_silent_leaves_the_outcome_unknown() {
 async fn a_refused_connection_is_safe_to_repeat() {
     let Behind { _server, proxy, backend } = behind_a_proxy("timeout=1s").await;
     get(&*backend, "ada").await.unwrap();
-    proxy.refuse().await;
+    proxy.refuse().await.expect("a port to refuse on");
     // The first may find the connection that was cut.
     let _ = get(&*backend, "ada").await;
     for _ in 0..3 {
