@@ -184,7 +184,9 @@ impl Client {
 }
 
 /// Locks a set. Each change of it is whole, also one that panics.
-fn known(set: &std::sync::Mutex<HashSet<CollectionName>>) -> std::sync::MutexGuard<'_, HashSet<CollectionName>> {
+fn known(
+    set: &std::sync::Mutex<HashSet<CollectionName>>,
+) -> std::sync::MutexGuard<'_, HashSet<CollectionName>> {
     set.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

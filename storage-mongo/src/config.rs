@@ -276,7 +276,6 @@ mod tests {
             ("mongodb://u:p@h?password_file=/x", "password_file"),
             ("mongodb://h?replicaset2=x", "replicaset2"),
             ("mongodb://h?maxPoolSize=many", "maxPoolSize"),
-            ("mongodb://h?maxPoolSize=0", "maxPoolSize"),
             ("mongodb://h:port", "port"),
             ("mongodb+srv://a,b", "srv"),
             ("mongodb://h?authMechanism=SCRAM-SHA-256", "username"),
