@@ -53,7 +53,8 @@ impl Client {
             if reading.next >= list.spilled
                 && let Some(RawBsonRef::Array(tail)) = document.get("tail").map_err(damaged)?
             {
-                reading.add(tail, 0)?;
+                // A chunk of somebody who came too late to cut the tail reaches into it.
+                reading.add(tail, reading.next - range.start.max(list.spilled))?;
             }
             return Ok(Some(ListItems { items: reading.items, length: list.length }));
         }

@@ -234,6 +234,15 @@ async fn a_chunk_of_somebody_who_came_too_late_does_no_harm() {
         assert_eq!(read.length, 600);
         assert_eq!(read.items, items(start..600.min(start + u64::from(limit))), "from {start}");
     }
+    // One may reach into what is in the document.
+    backend.write(&Batch::independent(vec![Mutation::append(at("list"), items(600..650))])).await.unwrap();
+    let late: Vec<i32> = (500..620).collect();
+    chunks.insert_one(doc! {"_id": format!("{id}/{:016x}-78", 500), "items": late}).await.unwrap();
+    for (start, limit) in [(595, 100), (599, 2), (610, 40), (0, 650)] {
+        let range = ListRange { address: at("list"), start, limit };
+        let read = backend.list_range(&range).await.unwrap().unwrap();
+        assert_eq!(read.items, items(start..650.min(start + u64::from(limit))), "from {start}");
+    }
     // One that is not there is noticed.
     chunks.delete_many(doc! {"_id": {"$ne": format!("{id}/{:016x}-50", 0)}}).await.unwrap();
     let range = ListRange { address: at("list"), start: 70, limit: 100 };
