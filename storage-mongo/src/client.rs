@@ -43,6 +43,8 @@ pub(crate) struct Client {
     expiring: std::sync::Mutex<HashSet<CollectionName>>,
     /// Collections of which this client knows that the database has them.
     made: std::sync::Mutex<HashSet<CollectionName>>,
+    /// Collections and their index of expiries are made one at a time: calls that need the same one ask once.
+    making: tokio::sync::Mutex<()>,
     closed: AtomicBool,
 }
 
@@ -76,6 +78,7 @@ impl Client {
                 .map_err(|error| Error::new(ErrorKind::Internal, format!("the write concern: {error}")))?,
             expiring: std::sync::Mutex::default(),
             made: std::sync::Mutex::default(),
+            making: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
         })
     }
@@ -150,6 +153,10 @@ impl Client {
         if known(&self.expiring).contains(collection) {
             return Ok(());
         }
+        let _making = self.making.lock().await;
+        if known(&self.expiring).contains(collection) {
+            return Ok(());
+        }
         let index = doc! {
             "key": {field::EXPIRES_AT: 1}, "name": "storage_expires_at", "expireAfterSeconds": GRACE.as_secs() as i64,
         };
@@ -162,6 +169,10 @@ impl Client {
     /// Makes a collection of the database if it is not there, so that a transaction does not have to: not all servers take
     /// that. Asks the server once for each collection.
     pub(crate) async fn ensure_collection(&self, collection: &CollectionName) -> Result<()> {
+        if known(&self.made).contains(collection) {
+            return Ok(());
+        }
+        let _making = self.making.lock().await;
         if known(&self.made).contains(collection) {
             return Ok(());
         }
