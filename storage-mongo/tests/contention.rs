@@ -455,7 +455,7 @@ fn any_mutation(kind: u8, key: &str) -> Mutation {
     }
 }
 
-#[ignore = "the stand-in spins for ever where a collection is made by several connections at once: needs a mongod"]
+#[ignore = "the stand-in locks itself up: with STORAGE_TEST_MONGODB_URL of a mongod, run it by --ignored"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn any_writes_at_once_leave_whole_records() {
     let (backend, prefix) = store().await;

@@ -109,7 +109,7 @@ impl Client {
             _ if scan.prefix.is_empty() => sql,
             _ => sql.push(" AND r.key >= ").bind(scan.prefix.as_str()),
         };
-        if let Some(end) = successor(&scan.prefix).filter(|_| !nothing) {
+        if let Some(end) = scan.end().filter(|_| !nothing) {
             sql.push(" AND r.key < ").bind(end);
         }
         sql.push(" AND (r.expires_at IS NULL OR r.expires_at > ").bind(Time(Timestamp::now()));
@@ -194,39 +194,4 @@ fn in_order(
 
 fn key(row: &PgRow) -> Result<Key> {
     Key::new(row.try_get_unchecked::<&str, _>(0).map_err(damaged)?)
-}
-
-/// The first text after all that begin with `prefix`; `None` if there is none.
-///
-/// The order of code points is that of the bytes of UTF-8, and that of the collation `C`.
-fn successor(prefix: &str) -> Option<String> {
-    let mut head = prefix.to_owned();
-    while let Some(last) = head.pop() {
-        // The code points of surrogates are no characters.
-        let next = if last == '\u{d7ff}' { Some('\u{e000}') } else { char::from_u32(last as u32 + 1) };
-        if let Some(next) = next {
-            head.push(next);
-            return Some(head);
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn successors_follow_the_prefix_and_nothing_lies_between() {
-        for (prefix, next) in [
-            ("a", Some("b")),
-            ("a\u{10ffff}", Some("b")),
-            ("\u{10ffff}", None),
-            ("", None),
-            ("\u{d7ff}", Some("\u{e000}")),
-            ("a\u{7f}", Some("a\u{80}")),
-        ] {
-            assert_eq!(successor(prefix).as_deref(), next, "{prefix:?}");
-        }
-    }
 }
