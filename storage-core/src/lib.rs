@@ -50,7 +50,7 @@ pub use store::{
 pub use time::Timestamp;
 pub use url::StoreUrl;
 pub use value::{Blob, Value, ValueKind};
-pub use version::{MAX_VERSION_BYTES, Version};
+pub use version::{MAX_VERSION_BYTES, Version, VersionSource};
 
 #[doc(hidden)]
 pub use inventory;

@@ -90,6 +90,34 @@ impl StoreUrl {
         &self.query
     }
 
+    /// User, password and hosts of an authority such as `ada:secret@host1,host2:6380`, decoded, as configuration keys:
+    /// `user_key` (what the type calls its user), `password` and `hosts`. What is empty is left out.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for escapes that are not UTF-8.
+    pub fn authority_config(&self, user_key: &str) -> Result<Map<String, Tree>> {
+        let authority = self.authority().unwrap_or_default();
+        let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let (name, password) = user.split_once(':').unwrap_or((user, ""));
+        let mut config = Map::new();
+        for (key, part) in [(user_key, name), ("password", password)] {
+            let part = percent_decode_str(part).decode_utf8().map_err(|_| {
+                Error::invalid(format!(
+                    "the {key} of the {}: URL has escapes that are not UTF-8",
+                    self.scheme
+                ))
+            })?;
+            if !part.is_empty() {
+                config.insert(key.to_owned(), part.into_owned().into());
+            }
+        }
+        let hosts: Vec<Tree> = hosts.split(',').filter(|host| !host.is_empty()).map(Tree::from).collect();
+        if !hosts.is_empty() {
+            config.insert("hosts".to_owned(), hosts.into());
+        }
+        Ok(config)
+    }
+
     /// The query parameters as configuration keys. Where the JSON Schema of the configuration says that a
     /// key is a boolean or a number, the text is read as one; all else stays text, also unknown keys, which
     /// [`decode_config`](crate::decode_config) refuses with a suggestion.
@@ -209,5 +237,23 @@ mod tests {
         }
         let schema = json!({"properties": {"token": {"type": "integer"}}});
         assert!(!parts.query_config(&schema).unwrap_err().to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn an_authority_is_a_user_and_hosts() {
+        let config = |url: &str| StoreUrl::parse(url).unwrap().authority_config("user");
+        assert_eq!(
+            Tree::Object(config("x://a%2Fda:p%40s@h1,[::1]:7/db").unwrap()),
+            json!({"user": "a/da", "password": "p@s", "hosts": ["h1", "[::1]:7"]})
+        );
+        assert_eq!(
+            Tree::Object(config("x://:secret@h").unwrap()),
+            json!({"password": "secret", "hosts": ["h"]})
+        );
+        for url in ["x:", "x:///db", "x://@"] {
+            assert_eq!(config(url).unwrap(), Map::new(), "{url}");
+        }
+        let error = config("x://%ff:secret@h").unwrap_err().to_string();
+        assert!(error.contains("user") && !error.contains("secret"), "{error}");
     }
 }

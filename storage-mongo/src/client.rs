@@ -1,7 +1,6 @@
 //! What a store has open: the driver's client, its layout, and what it has done.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::options::WriteConcern;
 use mongodb::{ClientSession, Collection, Database};
-use storage_core::{CollectionName, Error, ErrorKind, Result, Version};
+use storage_core::{CollectionName, Error, ErrorKind, Result, Version, VersionSource};
 
 use crate::config::MongoConfig;
 use crate::error::{EXISTS, code, driver};
@@ -33,7 +32,7 @@ pub(crate) struct Client {
     /// Whether the server has the command `bulkWrite`, as far as is known. MongoDB has it from 8.0 on.
     pub(crate) bulk_write: AtomicBool,
     pub(crate) monitor: Arc<Monitor>,
-    pub(crate) versions: Versions,
+    versions: VersionSource,
     pub(crate) reads: AtomicU64,
     pub(crate) writes: AtomicU64,
     /// How long a call may take.
@@ -70,7 +69,7 @@ impl Client {
             topology,
             bulk_write: AtomicBool::new(true),
             monitor,
-            versions: Versions::new(),
+            versions: VersionSource::new(),
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
             timeout: config.timeout,
@@ -81,6 +80,11 @@ impl Client {
             making: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
         })
+    }
+
+    /// A version that no record has had.
+    pub(crate) fn new_version(&self) -> Version {
+        Version::from_sequence(self.versions.next())
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
@@ -203,32 +207,4 @@ fn known(
 
 fn late(timeout: Duration) -> Error {
     Error::new(ErrorKind::Timeout, format!("no answer within {timeout:?}"))
-}
-
-/// Makes versions that no other program makes: 64-bit numbers that do not repeat within a client, and of which two clients
-/// have the same by a chance of one in 2^64.
-pub(crate) struct Versions {
-    seed: u64,
-    next: AtomicU64,
-}
-
-impl Versions {
-    fn new() -> Self {
-        // Seeded by the system: what is derived from a clock could be the same on two machines that start together.
-        Self { seed: RandomState::new().hash_one(()), next: AtomicU64::new(0) }
-    }
-
-    /// The next version.
-    pub(crate) fn next(&self) -> Version {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        Version::from_sequence(mix(self.seed ^ mix(number)))
-    }
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): different
-/// numbers stay different.
-fn mix(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }

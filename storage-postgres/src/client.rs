@@ -1,13 +1,12 @@
 //! What a store has open: its pool, its layout, and what it has done.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::Executor as _;
 use sqlx::postgres::PgRow;
-use storage_core::{Error, ErrorKind, Result, Retry};
+use storage_core::{Error, ErrorKind, Result, Retry, VersionSource};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
@@ -29,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60 * 60);
 pub(crate) struct Client {
     pub(crate) layout: Layout,
     pub(crate) statements: Statements,
-    pub(crate) versions: Versions,
+    versions: VersionSource,
     pub(crate) pool: Arc<Pool>,
     /// Indexes are changed one at a time, for each takes connections of its own.
     pub(crate) indexing: tokio::sync::Mutex<()>,
@@ -54,7 +53,7 @@ impl Client {
         Ok(Self {
             statements: Statements::new(&layout),
             layout,
-            versions: Versions::new(),
+            versions: VersionSource::new(),
             indexing: tokio::sync::Mutex::new(()),
             known_indexes: Known::default(),
             feed: Feed::new(config),
@@ -67,6 +66,11 @@ impl Client {
             prepared: config.prepared_statements,
             closed: AtomicBool::new(false),
         })
+    }
+
+    /// A version that no record has had.
+    pub(crate) fn new_version(&self) -> i64 {
+        self.versions.next().cast_signed()
     }
 
     pub(crate) fn check_open(&self) -> Result<()> {
@@ -267,48 +271,4 @@ fn settle<T>(connection: &mut Connection, done: Result<T, sqlx::Error>) -> Resul
         connection.answered();
     }
     done.map_err(|error| driver(error, During::Request))
-}
-
-/// Makes versions that no other program makes: 64-bit numbers that do not repeat within a client, and of which two clients
-/// have the same by a chance of one in 2^64.
-pub(crate) struct Versions {
-    seed: u64,
-    next: AtomicU64,
-}
-
-impl Versions {
-    fn new() -> Self {
-        // Seeded by the system: what is derived from a clock could be the same on two machines that start together.
-        Self { seed: RandomState::new().hash_one(()), next: AtomicU64::new(0) }
-    }
-
-    /// The next version.
-    pub(crate) fn next(&self) -> i64 {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        mix(self.seed ^ mix(number)).cast_signed()
-    }
-}
-
-/// The finalizer of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): different
-/// numbers stay different.
-fn mix(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn versions_never_repeat() {
-        let versions = Versions::new();
-        let made: HashSet<_> = (0..10_000).map(|_| versions.next()).collect();
-        assert_eq!(made.len(), 10_000);
-        let others = Versions::new();
-        assert!((0..10_000).all(|_| !made.contains(&others.next())), "clients do not share their versions");
-    }
 }

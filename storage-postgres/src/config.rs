@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Tree;
 use storage_core::{Error, Result, Secret, StoreUrl, decode_config};
@@ -254,25 +253,8 @@ impl PostgresConfig {
             }
             database => set("database", database.into())?,
         }
-        let authority = url.authority().unwrap_or_default();
-        let (user, hosts) = match authority.rsplit_once('@') {
-            Some((user, hosts)) => (Some(user), hosts),
-            None => (None, authority),
-        };
-        if let Some(user) = user {
-            let (name, password) = user.split_once(':').unwrap_or((user, ""));
-            for (key, part) in [("user", name), ("password", password)] {
-                let part = percent_decode_str(part).decode_utf8().map_err(|_| {
-                    Error::invalid(format!("the {key} of the URL has escapes that are not UTF-8"))
-                })?;
-                if !part.is_empty() {
-                    set(key, part.into_owned().into())?;
-                }
-            }
-        }
-        let hosts: Vec<Tree> = hosts.split(',').filter(|host| !host.is_empty()).map(Tree::from).collect();
-        if !hosts.is_empty() {
-            set("hosts", hosts.into())?;
+        for (key, value) in url.authority_config("user")? {
+            set(&key, value)?;
         }
         Ok(Tree::Object(config))
     }

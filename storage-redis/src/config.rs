@@ -5,7 +5,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Tree, json};
 use storage_core::{CollectionName, Error, Result, Secret, StoreUrl, decode_config};
@@ -253,25 +252,8 @@ impl RedisConfig {
             "redis+sentinel" => set("topology", "sentinel".into())?,
             _ => {}
         }
-        let authority = url.authority().unwrap_or_default();
-        let (user, hosts) = match authority.rsplit_once('@') {
-            Some((user, hosts)) => (Some(user), hosts),
-            None => (None, authority),
-        };
-        if let Some(user) = user {
-            let (name, password) = user.split_once(':').unwrap_or((user, ""));
-            for (key, part) in [("username", name), ("password", password)] {
-                let part = percent_decode_str(part).decode_utf8().map_err(|_| {
-                    Error::invalid(format!("the {key} of the URL has escapes that are not UTF-8"))
-                })?;
-                if !part.is_empty() {
-                    set(key, part.into_owned().into())?;
-                }
-            }
-        }
-        let hosts: Vec<Tree> = hosts.split(',').filter(|host| !host.is_empty()).map(Tree::from).collect();
-        if !hosts.is_empty() {
-            set("hosts", hosts.into())?;
+        for (key, value) in url.authority_config("username")? {
+            set(&key, value)?;
         }
         Ok(Tree::Object(config))
     }

@@ -68,7 +68,7 @@ impl Client {
                     self.header(&mutation.address).await.map_err(nothing_done)?
                 }
             };
-            let version = self.versions.next();
+            let version = self.new_version();
             let Outcome { next, written } =
                 apply(mutation, header.as_ref().map(|header| &header.record), now, version)?;
             if next == Next::Keep {
@@ -86,7 +86,7 @@ impl Client {
 
     /// Lets the database decide; [`Step::Left`] if the record has to be looked at to say why nothing was done.
     async fn at_once(&self, mutation: &Mutation, now: Timestamp) -> Result<Step> {
-        let version = self.versions.next();
+        let version = self.new_version();
         let only = |written: Option<Vec<Written>>| match written.and_then(|mut written| written.pop()) {
             Some(written) => Step::Settled(Ok(written)),
             None => Step::Left,

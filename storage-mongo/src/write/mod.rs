@@ -144,7 +144,7 @@ impl Client {
                 .skip(position + 1)
                 .find(|(later, other)| other.address == mutation.address && results.is_done(*later));
             if later.is_some() {
-                let version = Some(self.versions.next());
+                let version = Some(self.new_version());
                 let written = Written { version, effect: Effect::Done };
                 results.take((*position, *mutation), Step::Settled(Ok(written)));
             }
@@ -182,7 +182,7 @@ impl Client {
             _ => self.plan(statements, now, &mut units, results),
         }
         let numbered =
-            |group: Vec<Item<'m>>| group.into_iter().map(|item| (item, self.versions.next())).collect();
+            |group: Vec<Item<'m>>| group.into_iter().map(|item| (item, self.new_version())).collect();
         for (class, group) in grouped {
             let address = &group[0].1.address;
             units.push(match class {
@@ -207,7 +207,7 @@ impl Client {
     ) {
         let mut planned = Vec::with_capacity(items.len());
         for item in items {
-            let version = self.versions.next();
+            let version = self.new_version();
             match self.statement(item.1, &version, now) {
                 Ok(statement) => planned.push(Planned { item, version, statement }),
                 Err(error) => results.take(item, Step::Settled(Err(error))),
@@ -309,7 +309,7 @@ impl Client {
                 continue;
             };
             let record = header.as_ref().map(|header| &header.record);
-            match apply(item.1, record, now, self.versions.next()) {
+            match apply(item.1, record, now, self.new_version()) {
                 Err(error) => results.take(*item, Step::Settled(Err(error))),
                 Ok(outcome)
                     if outcome.next == Next::Keep

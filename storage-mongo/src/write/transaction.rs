@@ -190,7 +190,7 @@ impl Client {
     ) -> Result<()> {
         let address = &mutation.address;
         let state = plan.states.entry(address).or_default();
-        let outcome = apply(mutation, state.current.as_ref(), now, self.versions.next())?;
+        let outcome = apply(mutation, state.current.as_ref(), now, self.new_version())?;
         let namespace = || self.layout.records(&address.collection);
         let filter = doc! {field::ID: address.key.as_str()};
         let statement = match outcome.next {

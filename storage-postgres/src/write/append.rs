@@ -85,7 +85,7 @@ impl Client {
                 }
                 tail.added.extend(items);
             }
-            tail.items.push((item, self.versions.next()));
+            tail.items.push((item, self.new_version()));
         }
         tail
     }

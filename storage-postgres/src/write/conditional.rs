@@ -29,7 +29,7 @@ impl Client {
         now: Timestamp,
         results: &mut Results<'m>,
     ) -> Result<()> {
-        let number = self.versions.next();
+        let number = self.new_version();
         let expected = match &mutation.precondition {
             Some(Precondition::Version(wanted)) => match version_number(wanted) {
                 Some(number) => Some(number),

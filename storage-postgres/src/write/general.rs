@@ -151,7 +151,7 @@ impl Client {
             |error: Error, position: usize| if items.len() > 1 { error.mutation(position) } else { error };
         for (position, mutation) in items {
             let state = states.entry(&mutation.address).or_default();
-            let number = self.versions.next();
+            let number = self.new_version();
             let result = state.apply(mutation, now, number);
             changed |= state.changed;
             match (mode, result) {

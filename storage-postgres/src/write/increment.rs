@@ -89,7 +89,7 @@ impl Client {
                 let total = sum.totals.entry(name.clone()).or_insert(0);
                 *total = total.checked_add(*delta).filter(|total| (-SMALL..=SMALL).contains(total))?;
             }
-            sum.items.push((*item, self.versions.next()));
+            sum.items.push((*item, self.new_version()));
         }
         Some(sum)
     }

@@ -64,7 +64,7 @@ impl Client {
     fn puts<'m>(&self, group: &[Item<'m>]) -> Vec<Put<'m>> {
         let record = |(address, items): (&'m Address, Vec<Item<'m>>)| {
             let items: Vec<(Item<'m>, i64)> =
-                items.into_iter().map(|item| (item, self.versions.next())).collect();
+                items.into_iter().map(|item| (item, self.new_version())).collect();
             let ((_, last), version) = *items.last()?;
             let Change::Put { value, expires_at } = &last.change else { return None };
             Some(Put { address, value, expires_at: *expires_at, version, items })

@@ -21,7 +21,7 @@ impl Client {
     ) -> Result<()> {
         let records = by_record(group);
         let versions: Vec<Vec<i64>> =
-            records.iter().map(|(_, items)| items.iter().map(|_| self.versions.next()).collect()).collect();
+            records.iter().map(|(_, items)| items.iter().map(|_| self.new_version()).collect()).collect();
         let last = |items: &Vec<Item<'m>>| match items.last().map(|(_, mutation)| &mutation.change) {
             Some(Change::Touch { expires_at }) => expires_at.map(Time),
             _ => None,

@@ -19,7 +19,7 @@ use crate::{
     Path, Query, Record, Request, Result, Scan, Stats, Written,
 };
 
-/// A get of so many keys goes straight: to merge it and to sort its records out again would cost more than is saved.
+/// A get of so many keys goes straight: it fills a round trip by itself, and to be merged it is copied twice.
 const LARGE_GET: usize = 64;
 
 /// Merges concurrent gets, and concurrent independent writes, into batches: what a database does for a
