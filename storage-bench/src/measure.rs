@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::data;
 use crate::peer::Peer;
-use crate::workload::{Done, Part, Workload, latencies, verify};
+use crate::workload::{Done, Part, Workload, verify};
 
 /// One peer under one workload with some number of tasks.
 #[derive(Clone, Debug, Serialize)]
@@ -61,7 +61,7 @@ pub(crate) async fn compare(
     let able: Vec<_> =
         peers.iter().filter(|peer| workload.needs().is_none_or(|need| peer.has(need))).collect();
     let mut rounds: Vec<Vec<f64>> = vec![Vec::new(); able.len()];
-    let mut times = able.iter().map(|_| latencies()).collect::<Result<Vec<_>>>()?;
+    let mut times = able.iter().map(|_| histogram()).collect::<Result<Vec<_>>>()?;
     let mut commands: Vec<Option<u64>> = vec![Some(0); able.len()];
     for round in 1..=plan.rounds {
         for (position, peer) in able.iter().enumerate() {
@@ -119,11 +119,16 @@ async fn once(peer: &Arc<dyn Peer>, workload: Workload, tasks: u64, plan: Plan, 
     let elapsed = started.elapsed().as_secs_f64();
     let commands = peer.commands().await?.zip(sent_before).map(|(after, before)| after - before);
     verify(&**peer, &part(0), &done).await?;
-    let mut all = latencies()?;
-    for task in &done {
-        all.add(&task.latencies)?;
+    let mut all = histogram()?;
+    for latency in done.iter().flat_map(|task| &task.latencies) {
+        all.saturating_record(latency.nanos());
     }
     Ok(Once { calls_per_second: all.len() as f64 / elapsed, latencies: all, commands })
+}
+
+/// Of durations in nanoseconds, up to ten minutes, with three digits.
+fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 600_000_000_000, 3)?)
 }
 
 /// The middle value, or the mean of the two in the middle; not a number if there is none.

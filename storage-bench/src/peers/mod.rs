@@ -58,7 +58,7 @@ impl Set {
                 "opendal-persy",
                 "opendal-sled",
             ],
-            Self::Redis => &["storage-redis", "redis-raw", "opendal-redis"],
+            Self::Redis => &["storage-redis", "storage-redis-plain", "redis-raw", "opendal-redis"],
             Self::Postgres => &[
                 "storage-postgres",
                 "sqlx-raw",
@@ -167,6 +167,11 @@ pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
         "storage-redis" => {
             let backend = storage_registry::open_backend(&place.redis()?).await?;
             Arc::new(storage::Storage::new("storage-redis", backend, Durability::NotSynced)?)
+        }
+        "storage-redis-plain" => {
+            let url = format!("{}?format=raw&values=bytes", place.redis()?);
+            let backend = storage_registry::open_backend(&url).await?;
+            Arc::new(storage::Storage::new("storage-redis-plain", backend, Durability::NotSynced)?)
         }
         "storage-redis.so" => {
             let url = format!("{}?prefix=plugin", place.redis()?);

@@ -15,19 +15,26 @@ pub(crate) struct Storage {
     store: Store,
     records: Collection<Bytes>,
     counters: Counters,
+    /// Whether it has scans and counters.
+    has_all: bool,
 }
 
 impl Storage {
     pub(crate) fn new(name: &'static str, backend: Arc<dyn Backend>, durability: Durability) -> Result<Self> {
         let store = Store::new(backend);
-        let (package, how) = match name.strip_suffix(".so") {
-            Some(package) => (package, "the same from a shared library"),
-            None => (name, "through Store with the default layers and configuration"),
+        let (package, how) = if let Some(package) = name.strip_suffix(".so") {
+            (package, "the same from a shared library")
+        } else if let Some(package) = name.strip_suffix("-plain") {
+            (package, "the same with `format = raw`: plain values under plain keys")
+        } else {
+            (name, "through Store with the default layers and configuration")
         };
         let version = super::version_of(package);
         let info = PeerInfo { name, version, durability, how };
         let records = store.collection_with("bench", Raw)?;
-        Ok(Self { info, records, counters: store.counters("counters")?, store })
+        let counters = store.counters("counters")?;
+        let has_all = !name.ends_with("-plain");
+        Ok(Self { info, records, counters, store, has_all })
     }
 }
 
@@ -38,7 +45,7 @@ impl Peer for Storage {
     }
 
     fn has(&self, _: Feature) -> bool {
-        true
+        self.has_all
     }
 
     async fn get(&self, key: &str) -> Result<Option<Bytes>> {

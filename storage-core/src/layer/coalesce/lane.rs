@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::queue::{Few, Load, Queue, Waiting};
 use super::watch::{PATIENCE, Watch};
-use super::window::Window;
+use super::window::{Landing, Window};
 use crate::{Address, Backend, Error, ErrorKind, Limits, Result};
 
 /// The kind of call that a lane merges.
@@ -94,8 +94,11 @@ impl<K: Kind> Lane<K> {
     {
         match self.enter(items)? {
             Entry::Straight(mut flight) => {
+                let since = Instant::now();
                 let result = straight().await;
-                flight.done = if result.is_ok() { items.len() } else { 0 };
+                if result.is_ok() {
+                    flight.done(items.len(), [since]);
+                }
                 result
             }
             Entry::Queued(receiver) => receiver.await.unwrap_or_else(|_| Err(lost())).map(Few::into_vec),
@@ -113,7 +116,7 @@ impl<K: Kind> Lane<K> {
             state.flying += 1;
             state.flying_keys.extend(&keys);
             drop(state);
-            return Ok(Entry::Straight(Flight { shared: self.0.clone(), keys, merged: false, done: 0 }));
+            return Ok(Entry::Straight(Flight::new(&self.0, keys, false)));
         }
         let (reply, receiver) = oneshot::channel();
         let (since, runtime) = (Instant::now(), Handle::current());
@@ -240,7 +243,7 @@ impl<K: Kind> Shared<K> {
             loads
         };
         for Load { mut calls, keys } in loads {
-            let flight = Flight { shared: self.clone(), keys, merged: true, done: 0 };
+            let flight = Flight::new(self, keys, true);
             // Who is gone wants nothing done, and the runtime may be gone as well.
             calls.retain(|call| !call.reply.is_closed());
             if let Some(runtime) = calls.first().map(|call| call.runtime.clone()) {
@@ -255,13 +258,14 @@ struct Flight<K: Kind> {
     shared: Arc<Shared<K>>,
     keys: Few<u64>,
     merged: bool,
-    done: usize,
+    landing: Landing,
 }
 
 impl<K: Kind> Drop for Flight<K> {
     fn drop(&mut self) {
         self.shared.depart(|state| {
-            state.window.landed(Instant::now(), self.done, state.flying);
+            self.landing.flying = state.flying;
+            state.window.landed(Instant::now(), &self.landing);
             state.flying -= 1;
             state.merged -= usize::from(self.merged);
             for key in &self.keys {
@@ -273,13 +277,27 @@ impl<K: Kind> Drop for Flight<K> {
 }
 
 impl<K: Kind> Flight<K> {
+    fn new(shared: &Arc<Shared<K>>, keys: Few<u64>, merged: bool) -> Self {
+        Self { shared: shared.clone(), keys, merged, landing: Landing::default() }
+    }
+
+    /// Notes that so many items were done, of calls that came at these times.
+    fn done(&mut self, items: usize, since: impl IntoIterator<Item = Instant>) {
+        let now = Instant::now();
+        self.landing.items = items;
+        for since in since {
+            self.landing.calls += 1;
+            self.landing.waited += now.saturating_duration_since(since);
+        }
+    }
+
     async fn fly(mut self, mut calls: Vec<Waiting<K>>) {
         let lens: Vec<usize> = calls.iter().map(|call| call.items.len()).collect();
         let items = calls.iter_mut().flat_map(|call| std::mem::take(&mut call.items)).collect();
         let (mut items, result) = K::send(&*self.shared.inner, items).await;
         match result {
             Ok(replies) if replies.len() == items.len() => {
-                self.done = items.len();
+                self.done(items.len(), calls.iter().map(|call| call.since));
                 let mut replies = replies.into_iter();
                 for (call, len) in calls.into_iter().zip(lens) {
                     // Whoever is gone needs no reply.

@@ -1,17 +1,21 @@
-//! How many batches may be in flight: a hill climb on the measured throughput.
+//! How many batches may be in flight: a hill climb on the time that calls take.
 //!
 //! Batches that are in flight together hide latency and use more of a database's cores, but each is the
 //! smaller for it. Which of the two counts more differs by an order of magnitude between databases (one
 //! that does everything under one lock wants one batch at a time, one across a network wants many) and with
 //! the load, so it is measured. The idea is that of Netflix's *concurrency-limits* and of the .NET thread
-//! pool's hill climbing: change the limit, compare the throughput before and after, keep what is better.
+//! pool's hill climbing: change the limit, compare before and after, keep what is better.
+//!
+//! What is compared is the mean time from a call's arrival to its answer. Where a fixed number of callers each wait for
+//! their answer, that is throughput turned over (Little's law); where calls arrive by themselves, throughput would say
+//! nothing.
 //!
 //! The size is a power of two, so that a step makes a difference that stands out from noise:
 //!
-//! - Throughput is measured over *epochs*, each long enough that one big batch more or less is no matter.
-//! - A step up is kept unless throughput falls: at equal throughput, more in flight means less waiting.
-//!   A step down is kept only if it gains. After a step that was kept the next goes the same way at once;
-//!   after one that was not, the next goes the other way, and each failure doubles the time until then.
+//! - The time is measured over *epochs*, each long enough that one big batch more or less is no matter.
+//! - A step up is kept only if it gains, a step down unless it loses: what is done in fewer batches costs both sides
+//!   less. After a step that was kept the next goes the same way at once; after one that was not, the next goes the
+//!   other way, and each failure doubles the time until then.
 //! - A change of throughput by itself means another load: the climb starts anew.
 //! - A window that is more than twice what the callers use shrinks to its starting size, so that it is
 //!   near what is used when the load grows.
@@ -26,8 +30,9 @@ const MAX: usize = 32;
 /// two flights for each place in the window, and is not shorter than a clock can measure well.
 const EPOCH_BATCHES: usize = 16;
 const EPOCH_TIME: Duration = Duration::from_micros(500);
-const KEEP_UP: f64 = 0.98;
-const KEEP_DOWN: f64 = 1.05;
+/// What the time may be after a step, as a part of that before, for the step to be kept.
+const KEEP_UP: f64 = 0.95;
+const KEEP_DOWN: f64 = 1.02;
 const OTHER_LOAD: f64 = 1.5;
 const MAX_PATIENCE: u32 = 64;
 
@@ -42,14 +47,14 @@ pub(super) struct Window {
     hold: u32,
     /// Epochs to hold after the next failure.
     patience: u32,
-    /// Throughput when the last epoch of a settled size ended.
+    /// Items a second when the last epoch of a settled size ended.
     settled: Option<f64>,
 }
 
 #[derive(Debug)]
 enum Stage {
     Settled,
-    /// Trying a size, after `from`, which had this throughput.
+    /// Trying a size, after `from`, at which calls took so many seconds.
     Trying {
         from: usize,
         before: f64,
@@ -63,6 +68,9 @@ struct Epoch {
     begun: Option<Instant>,
     flights: usize,
     items: usize,
+    calls: usize,
+    /// By all calls together.
+    waited: Duration,
     /// The most items in a batch, of this epoch and of the one before.
     largest: usize,
     largest_before: usize,
@@ -76,13 +84,40 @@ impl Epoch {
         Self { skip, begun, largest_before, ..Self::default() }
     }
 
-    /// Throughput, once it is time.
-    fn rate(&self, now: Instant, size: usize) -> Option<f64> {
+    /// How it went, once it is over.
+    fn outcome(&self, now: Instant, size: usize) -> Option<Outcome> {
         let time = now.saturating_duration_since(self.begun?);
         let batches = EPOCH_BATCHES * self.largest.max(self.largest_before);
-        let over = self.items >= batches && self.flights >= 2 * size && time >= EPOCH_TIME;
-        over.then(|| self.items as f64 / time.as_secs_f64())
+        let over = self.items >= batches && self.flights >= 2 * size && time >= EPOCH_TIME && self.calls > 0;
+        over.then(|| Outcome {
+            rate: self.items as f64 / time.as_secs_f64(),
+            wait: self.waited.as_secs_f64() / self.calls as f64,
+            peak: self.peak,
+        })
     }
+}
+
+/// How an epoch went.
+struct Outcome {
+    /// Items a second.
+    rate: f64,
+    /// The mean time of a call, in seconds.
+    wait: f64,
+    /// The most in flight.
+    peak: usize,
+}
+
+/// A batch that came back.
+#[derive(Debug, Default)]
+pub(super) struct Landing {
+    /// What was done; nothing if it failed.
+    pub(super) items: usize,
+    /// Those that were answered.
+    pub(super) calls: usize,
+    /// From the arrival of each call to its answer, all together.
+    pub(super) waited: Duration,
+    /// How many were in flight, this one included.
+    pub(super) flying: usize,
 }
 
 impl Window {
@@ -103,8 +138,8 @@ impl Window {
         self.size
     }
 
-    /// A batch of `items` came back; `flying` were in flight, this one included.
-    pub(super) fn landed(&mut self, now: Instant, items: usize, flying: usize) {
+    /// A batch came back.
+    pub(super) fn landed(&mut self, now: Instant, landing: &Landing) {
         let epoch = &mut self.epoch;
         if epoch.skip > 0 {
             epoch.skip -= 1;
@@ -115,42 +150,44 @@ impl Window {
             return;
         }
         epoch.flights += 1;
-        epoch.items += items;
-        epoch.largest = epoch.largest.max(items);
-        epoch.peak = epoch.peak.max(flying);
-        let Some(rate) = epoch.rate(now, self.size) else { return };
-        let peak = epoch.peak;
+        epoch.items += landing.items;
+        epoch.calls += landing.calls;
+        epoch.waited += landing.waited;
+        epoch.largest = epoch.largest.max(landing.items);
+        epoch.peak = epoch.peak.max(landing.flying);
+        let Some(outcome) = epoch.outcome(now, self.size) else { return };
         *epoch = epoch.next(Some(now), 0);
         match self.stage {
-            Stage::Settled => self.settled(rate, peak),
-            Stage::Trying { from, before } => self.tried(from, before, rate, peak),
+            Stage::Settled => self.settled(&outcome),
+            Stage::Trying { from, before } => self.tried(from, before, &outcome),
         }
     }
 
-    fn settled(&mut self, rate: f64, peak: usize) {
-        if 2 * peak <= self.size {
+    fn settled(&mut self, outcome: &Outcome) {
+        if 2 * outcome.peak <= self.size {
             if self.size > START {
                 self.resize(self.size / 2);
             }
             return;
         }
+        let rate = outcome.rate;
         let other = |before: f64| rate > before * OTHER_LOAD || rate * OTHER_LOAD < before;
         if self.settled.replace(rate).is_some_and(other) {
             (self.hold, self.patience) = (0, 1);
         }
         match self.hold.checked_sub(1) {
             Some(left) => self.hold = left,
-            None => self.step(rate, peak),
+            None => self.step(outcome),
         }
     }
 
-    fn tried(&mut self, from: usize, before: f64, rate: f64, peak: usize) {
+    fn tried(&mut self, from: usize, before: f64, outcome: &Outcome) {
         self.stage = Stage::Settled;
         let keep = if self.size > from { KEEP_UP } else { KEEP_DOWN };
-        if rate >= before * keep {
+        if outcome.wait <= before * keep {
             self.patience = 1;
-            self.settled = Some(rate);
-            self.step(rate, peak);
+            self.settled = Some(outcome.rate);
+            self.step(outcome);
         } else {
             self.up = !self.up;
             self.hold = self.patience;
@@ -160,14 +197,14 @@ impl Window {
     }
 
     /// Tries the next size: up only if the present one is used up, and the other way at an end.
-    fn step(&mut self, rate: f64, peak: usize) {
-        let can_rise = self.size < MAX && peak >= self.size;
+    fn step(&mut self, outcome: &Outcome) {
+        let can_rise = self.size < MAX && outcome.peak >= self.size;
         let can_fall = self.size > 1;
         self.up = if self.up { can_rise || !can_fall } else { !can_fall };
         if !(can_rise && self.up || can_fall && !self.up) {
             return;
         }
-        self.stage = Stage::Trying { from: self.size, before: rate };
+        self.stage = Stage::Trying { from: self.size, before: outcome.wait };
         self.resize(if self.up { self.size * 2 } else { self.size / 2 });
     }
 
