@@ -218,11 +218,16 @@ impl Capabilities {
 /// The limits of a backend. A request beyond one is [`TooLarge`](crate::ErrorKind::TooLarge), and the error
 /// names the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Most mutations in one batch, and keys in one get.
     pub batch_len: usize,
     /// Most bytes in one batch.
     pub batch_bytes: usize,
+    /// Most mutations in one atomic batch, which cannot be done in parts to let others in between.
+    pub atomic_len: usize,
+    /// Most bytes in one atomic batch.
+    pub atomic_bytes: usize,
     /// Most bytes in one value, or in one list item.
     pub value_bytes: usize,
     /// Deepest nesting of JSON, at most [`MAX_JSON_DEPTH`].
@@ -234,12 +239,14 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 10,000 mutations and 256 MiB a batch, 64 MiB a value, the greatest JSON depth, 10,000 records a page,
+    /// 10,000 mutations and 256 MiB a batch, atomic or not, 64 MiB a value, the greatest JSON depth, 10,000 records a page,
     /// 1,000 counter fields.
     fn default() -> Self {
         Self {
             batch_len: 10_000,
             batch_bytes: 256 << 20,
+            atomic_len: 10_000,
+            atomic_bytes: 256 << 20,
             value_bytes: 64 << 20,
             json_depth: MAX_JSON_DEPTH,
             page_len: 10_000,

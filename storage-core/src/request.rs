@@ -192,6 +192,8 @@ fn check_batch(batch: &Batch, capabilities: &Capabilities) -> Result<()> {
     if batch.atomicity == Atomicity::Atomic && batch.mutations.len() > 1 {
         capabilities.require(Feature::Atomic)?;
         check_scope(batch, capabilities)?;
+        within("mutations in one atomic batch", batch.mutations.len(), limits.atomic_len)?;
+        within("bytes in one atomic batch", batch.size(), limits.atomic_bytes)?;
     }
     within("mutations in one batch", batch.mutations.len(), limits.batch_len)?;
     within("bytes in one batch", batch.size(), limits.batch_bytes)?;

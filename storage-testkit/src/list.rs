@@ -62,6 +62,7 @@ macro_rules! for_each_case {
                 over_limit_is_split_or_rejected_clearly [Get Put],
                 atomic_all_or_nothing [Get Put Atomic],
                 atomic_precondition_aborts_all [Get Put Preconditions Atomic],
+                atomic_over_limit_is_refused_whole [Get Put Atomic],
                 atomic_across_collections [Get Put Preconditions Atomic],
                 atomic_same_key_twice [Get Put Preconditions Atomic],
                 readers_never_see_half_a_batch [Get Put Atomic],

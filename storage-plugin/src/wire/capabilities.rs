@@ -85,6 +85,8 @@ impl Wire for Limits {
         let limits = [
             ("batch_len", self.batch_len),
             ("batch_bytes", self.batch_bytes),
+            ("atomic_len", self.atomic_len),
+            ("atomic_bytes", self.atomic_bytes),
             ("value_bytes", self.value_bytes),
             ("json_depth", self.json_depth),
             ("page_len", self.page_len as usize),
@@ -108,6 +110,8 @@ impl Wire for Limits {
                 _ if from.nil() => {}
                 b"batch_len" => limits.batch_len = size(from)?,
                 b"batch_bytes" => limits.batch_bytes = size(from)?,
+                b"atomic_len" => limits.atomic_len = size(from)?,
+                b"atomic_bytes" => limits.atomic_bytes = size(from)?,
                 b"value_bytes" => limits.value_bytes = size(from)?,
                 b"json_depth" => limits.json_depth = size(from)?.min(MAX_JSON_DEPTH),
                 b"page_len" => limits.page_len = u32::try_from(from.uint()?).unwrap_or(u32::MAX),

@@ -189,9 +189,18 @@ pub(crate) fn capabilities() -> impl Strategy<Value = Capabilities> {
     let scope = select(&[AtomicScope::Record, AtomicScope::Collection, AtomicScope::Store]);
     let coalescing = || select(&[Coalescing::Pays, Coalescing::Idle]);
     let limits =
-        (any::<[usize; 4]>(), 0..=MAX_JSON_DEPTH, any::<u32>()).prop_map(|(sizes, json_depth, page_len)| {
-            let [batch_len, batch_bytes, value_bytes, counter_fields] = sizes;
-            Limits { batch_len, batch_bytes, value_bytes, json_depth, page_len, counter_fields }
+        (any::<[usize; 6]>(), 0..=MAX_JSON_DEPTH, any::<u32>()).prop_map(|(sizes, json_depth, page_len)| {
+            let [batch_len, batch_bytes, atomic_len, atomic_bytes, value_bytes, counter_fields] = sizes;
+            Limits {
+                batch_len,
+                batch_bytes,
+                atomic_len,
+                atomic_bytes,
+                value_bytes,
+                json_depth,
+                page_len,
+                counter_fields,
+            }
         });
     (features, scope, coalescing(), coalescing(), limits).prop_map(
         |(features, atomic_scope, coalesce_reads, coalesce_writes, limits)| Capabilities {

@@ -81,7 +81,16 @@ impl Manifest {
         },
         text::Table {
             path: &["capabilities", "limits"],
-            keys: &["batch_len", "batch_bytes", "value_bytes", "json_depth", "page_len", "counter_fields"],
+            keys: &[
+                "batch_len",
+                "batch_bytes",
+                "atomic_len",
+                "atomic_bytes",
+                "value_bytes",
+                "json_depth",
+                "page_len",
+                "counter_fields",
+            ],
         },
     ];
 

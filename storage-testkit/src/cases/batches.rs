@@ -184,6 +184,26 @@ pub async fn over_limit_is_split_or_rejected_clearly(cx: Cx) {
     assert!(read.iter().all(Option::is_some), "a batch at the limit is written whole");
 }
 
+/// An atomic batch beyond the limit is refused before anything of it is done; one at the limit is done whole.
+pub async fn atomic_over_limit_is_refused_whole(cx: Cx) {
+    let (backend, users) = (cx.open().await, cx.collection());
+    let limit = cx.limits().atomic_len.min(cx.limits().batch_len);
+    let several = cx.capabilities().atomic_scope != AtomicScope::Record;
+    if limit > 20_000 || !several {
+        // As good as no limit, or no batches of several records.
+        return;
+    }
+    let batch = |n: usize| Batch::atomic((0..n).map(|i| put(&users, &format!("k{i}"), json!(i))).collect());
+    let error =
+        expect_kind(backend.write(&batch(limit + 1)).await, ErrorKind::TooLarge, "an atomic batch too long");
+    assert!(error.message().contains(&limit.to_string()), "the error names the limit {limit}: {error}");
+    assert_eq!(get_one(&*backend, &users, "k0").await, None, "a batch that is refused wrote something");
+    write_all(&*backend, batch(limit)).await;
+    for i in [0, limit / 2, limit - 1] {
+        assert_eq!(get_json(&*backend, &users, &format!("k{i}")).await, Some(json!(i)));
+    }
+}
+
 /// An atomic batch that goes through is written whole, with a result for each mutation.
 pub async fn atomic_all_or_nothing(cx: Cx) {
     let (backend, users) = (cx.open().await, cx.collection());
