@@ -27,12 +27,16 @@ fn main() {
 #[cfg(unix)]
 mod started {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use storage_core::{Error, Result};
     use storage_testkit::servers::{
         Certificates, MongoServer, MongoSettings, MongoTls, PgBouncer, PostgresReplica, PostgresServer,
         PostgresSettings, PostgresTls, RedisCluster, RedisSentinels, RedisServer, RedisSettings, RedisTls,
     };
+
+    /// How long a master is silent before its replica takes over.
+    const PATIENCE: Duration = Duration::from_secs(15);
 
     /// Of no value: the server is on this machine, and goes with the tests.
     const PASSWORD: &str = "correct-horse-battery";
@@ -59,12 +63,12 @@ mod started {
                 Ok(lines(processes, "REDIS_TLS", &url))
             }
             "redis-cluster" => {
-                let cluster = RedisCluster::start()?;
+                let cluster = RedisCluster::start(PATIENCE)?;
                 let url = format!("redis+cluster://{}", cluster.hosts());
                 Ok(lines(cluster.nodes.into_iter().map(|node| node.detach().0), "REDIS_CLUSTER", &url))
             }
             "redis-sentinel" => {
-                let servers = RedisSentinels::start()?;
+                let servers = RedisSentinels::start(PATIENCE)?;
                 let url = format!("redis+sentinel://{}/{}", servers.hosts(), RedisSentinels::MASTER);
                 let redis = [servers.master.detach().0, servers.replica.detach().0];
                 let sentinels = servers.sentinels.into_iter().map(|sentinel| sentinel.detach().0);

@@ -83,7 +83,7 @@ async fn survives(backend: Arc<dyn Backend>, master: &RedisServer, how: Signal) 
 /// The sentinels make the replica master, and the store asks them where it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_is_promoted_by_sentinels() {
-    let servers = RedisSentinels::start().unwrap();
+    let servers = RedisSentinels::start(Duration::from_secs(1)).unwrap();
     let timeouts = "connect_timeout=1s&response_timeout=1s";
     let url = format!("redis+sentinel://{}/{}/0?{timeouts}", servers.hosts(), RedisSentinels::MASTER);
     let backend = harness::open(&url).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_silent_master_is_replaced_in_a_cluster() {
 }
 
 async fn replaced_in_a_cluster(how: Signal) {
-    let cluster = RedisCluster::start().unwrap();
+    let cluster = RedisCluster::start(Duration::from_secs(2)).unwrap();
     let timeouts = "connect_timeout=1s&response_timeout=1s";
     let url = format!("redis+cluster://{}?shards=4&{timeouts}", cluster.hosts());
     let backend = harness::open(&url).await.unwrap();

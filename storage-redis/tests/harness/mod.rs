@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rustix::process::Signal;
@@ -169,9 +170,12 @@ pub(crate) struct Cluster {
     pub(crate) shards: u16,
 }
 
+/// No master fails here: what looks like it is a machine that has too much to do.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Ended by the testkit when the process ends.
 pub(crate) static CLUSTER: LazyLock<RedisCluster> =
-    LazyLock::new(|| RedisCluster::start().expect("a cluster of six servers"));
+    LazyLock::new(|| RedisCluster::start(PATIENCE).expect("a cluster of six servers"));
 
 #[async_trait]
 impl Harness for Cluster {
@@ -206,7 +210,7 @@ impl Harness for RawCluster {
 pub(crate) struct Sentinel;
 
 pub(crate) static SENTINELS: LazyLock<RedisSentinels> =
-    LazyLock::new(|| RedisSentinels::start().expect("a master, a replica and three sentinels"));
+    LazyLock::new(|| RedisSentinels::start(PATIENCE).expect("a master, a replica and three sentinels"));
 
 #[async_trait]
 impl Harness for Sentinel {

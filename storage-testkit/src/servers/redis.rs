@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use storage_core::{Error, ErrorKind, Result};
 
@@ -148,12 +149,15 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts six servers and makes them a cluster.
+    /// Starts six servers and makes them a cluster. A replica takes the place of a master that is silent for `patience`,
+    /// also of one that a busy machine keeps waiting, and what that one acknowledged last is lost then: let it be long
+    /// wherever no failover is wanted.
     ///
     /// # Errors
     /// As [`Process::start`].
-    pub fn start() -> Result<Self> {
-        let settings = RedisSettings::with(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
+    pub fn start(patience: Duration) -> Result<Self> {
+        let patience = patience.as_millis().to_string();
+        let settings = RedisSettings::with(["--cluster-enabled", "yes", "--cluster-node-timeout", &patience]);
         let nodes = (0..6).map(|_| RedisServer::start(&settings)).collect::<Result<Vec<_>>>()?;
         let addresses: Vec<String> = nodes.iter().map(RedisServer::address).collect();
         let mut create = vec!["--cluster", "create"];
@@ -189,16 +193,16 @@ impl RedisSentinels {
     /// The name under which the sentinels know the master.
     pub const MASTER: &str = "primary";
 
-    /// Starts them all.
+    /// Starts them all; `patience` as in [`RedisCluster::start`].
     ///
     /// # Errors
     /// As [`Process::start`].
-    pub fn start() -> Result<Self> {
+    pub fn start(patience: Duration) -> Result<Self> {
         let master = RedisServer::start(&RedisSettings::default())?;
         let port = master.port().to_string();
         let replica = RedisServer::start(&RedisSettings::with(["--replicaof", "127.0.0.1", &port]))?;
         wait("the replica does not follow its master", || is_synced_replica(&replica))?;
-        let sentinels = (0..3).map(|_| sentinel(&port)).collect::<Result<Vec<_>>>()?;
+        let sentinels = (0..3).map(|_| sentinel(&port, patience)).collect::<Result<Vec<_>>>()?;
         let started = Self { master, replica, sentinels };
         wait("the sentinels do not find each other", || {
             started.sentinels.iter().all(|sentinel| {
@@ -219,13 +223,13 @@ impl RedisSentinels {
     }
 }
 
-fn sentinel(master_port: &str) -> Result<Process> {
+fn sentinel(master_port: &str, patience: Duration) -> Result<Process> {
     let port = free_port()?;
-    let name = RedisSentinels::MASTER;
+    let (name, patience) = (RedisSentinels::MASTER, patience.as_millis());
     // A sentinel writes into its configuration file, so it has to have one; it finds it in its own directory.
     let script = format!(
         "printf '%s\\n' 'port {port}' 'bind 127.0.0.1' 'sentinel monitor {name} 127.0.0.1 {master_port} 2' \
-         'sentinel down-after-milliseconds {name} 1000' 'sentinel failover-timeout {name} 4000' \
+         'sentinel down-after-milliseconds {name} {patience}' 'sentinel failover-timeout {name} 4000' \
          > sentinel.conf && exec redis-server sentinel.conf --sentinel"
     );
     Process::start("sh", vec!["-c".to_owned(), script], port, INSTALL)
