@@ -26,6 +26,10 @@ use crate::sql::Sql;
 const BATCH: (i64, i64) = (500, 10_000);
 /// A batch that takes longer makes the next one smaller: so long writers of its records wait.
 const LONG: Duration = Duration::from_millis(200);
+/// But not smaller than this, unless it ran out of time: what a batch costs is then mostly its commit.
+const FEW: i64 = 100;
+/// Writers need the same disk: after each batch it is theirs for as long as the batch took, and no longer than this.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Client {
     /// Brings the tables into the division that the configuration asks for, if it does and they are not.
@@ -140,20 +144,25 @@ impl Client {
         let (mut size, most) = BATCH;
         loop {
             let started = Instant::now();
-            match self.copy_some(size).await {
+            let copied = self.copy_some(size).await;
+            let took = started.elapsed();
+            match copied {
                 Ok(0) => return Ok(()),
-                Ok(_) => {}
+                Ok(_) => tokio::time::sleep(took.min(PAUSE)).await,
                 // Large records: fewer at once.
-                Err(error) if error.kind() == ErrorKind::Timeout && size > 1 => {}
+                Err(error) if error.kind() == ErrorKind::Timeout && size > 1 => {
+                    size = (size / 2).max(1);
+                    continue;
+                }
                 // Somebody else's lock.
                 Err(error) if error.retry() == storage_core::Retry::Safe && super::is_locked(&error) => {
                     tokio::time::sleep(super::AGAIN).await;
                 }
                 Err(error) => return Err(error),
             }
-            if started.elapsed() > LONG {
-                size = (size / 2).max(1);
-            } else if started.elapsed() < LONG / 4 {
+            if took > LONG {
+                size = (size / 2).max(FEW.min(size));
+            } else if took < LONG / 4 {
                 size = (size * 2).min(most);
             }
         }
