@@ -152,7 +152,7 @@ impl ServerControl for Alone {
     }
 
     async fn pause(&self) -> Result<()> {
-        self.server.process().signal(Signal::STOP)
+        self.server.process().freeze()
     }
 
     async fn resume(&self) -> Result<()> {

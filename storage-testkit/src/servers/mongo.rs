@@ -192,9 +192,9 @@ impl MongoServer {
     /// Freezes it: connections stay open, new ones are taken by the system, and no byte passes.
     ///
     /// # Errors
-    /// [`Unavailable`](ErrorKind::Unavailable) if it is not running.
+    /// As [`Process::freeze`].
     pub fn freeze(&self) -> Result<()> {
-        self.process.signal(Signal::STOP)
+        self.process.freeze()
     }
 
     /// Ends [`freeze`](Self::freeze).

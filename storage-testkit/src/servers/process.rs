@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use storage_core::{Error, ErrorKind, Result};
 use tempfile::TempDir;
 
@@ -17,7 +17,7 @@ use super::user::User;
 /// How long a server may take until it listens.
 const START: Duration = Duration::from_secs(30);
 
-/// How long a server that is asked to end when its value is dropped may take.
+/// How long a server may take to stand still, or to end when it is asked to because its value is dropped.
 const END: Duration = Duration::from_secs(10);
 
 /// A loopback port on which nothing listens, and on the port 10,000 above neither (the bus of a Redis Cluster).
@@ -129,15 +129,36 @@ impl Process {
         self.arguments = arguments;
     }
 
-    /// Freezes it (`STOP`), lets it go on (`CONT`), or sends any other signal.
+    /// Sends it a signal, and returns at once.
     ///
     /// # Errors
     /// [`Unavailable`](ErrorKind::Unavailable) if it is not running.
     pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.pid()?, signal).map_err(|error| trouble(&self.program, &error.into()))
+    }
+
+    /// Freezes it: when this returns, none of its threads runs. A [`signal`](Self::signal) `CONT` lets it go on.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable) if it is not running, or does not stand still within 10 seconds.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::STOP)?;
+        let (pid, asked) = (self.pid()?, Instant::now());
+        // Threads that were about to run do so until they see the signal.
+        let stands = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while asked.elapsed() < END {
+            match waitid(WaitId::Pid(pid), stands) {
+                Ok(None) => std::thread::sleep(Duration::from_millis(1)),
+                Ok(Some(_)) => return Ok(()),
+                Err(error) => return Err(trouble(&self.program, &error.into())),
+            }
+        }
+        Err(Error::new(ErrorKind::Unavailable, format!("{} does not stand still", self.program)))
+    }
+
+    fn pid(&self) -> Result<Pid> {
         let pid = self.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let pid = pid
-            .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("{} is not running", self.program)))?;
-        kill_process(pid, signal).map_err(|error| trouble(&self.program, &error.into()))
+        pid.ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("{} is not running", self.program)))
     }
 
     /// Leaves process and directory behind: returns the number of the process and the directory, for who ends it later.
