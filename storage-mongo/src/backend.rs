@@ -18,6 +18,10 @@ use crate::monitor::PoolStats;
 /// How deep JSON may be nested: the server takes documents of 100 levels, of which a command and a record have some.
 pub(crate) const JSON_DEPTH: usize = 90;
 
+/// Most mutations of a batch, or keys of a get: MongoDB advises against transactions that change more documents
+/// (<https://www.mongodb.com/docs/manual/core/transactions-production-consideration/>).
+const BATCH_LEN: usize = 1_000;
+
 /// An open MongoDB store.
 ///
 /// ```no_run
@@ -89,6 +93,7 @@ impl MongoBackend {
         }
         capabilities.coalesce_reads = Coalescing::Pays;
         capabilities.coalesce_writes = Coalescing::Pays;
+        capabilities.limits.batch_len = BATCH_LEN;
         // The names and lengths of the fields that hold it come to it.
         capabilities.limits.value_bytes = MAX_VALUE_BYTES - (1 << 10);
         capabilities.limits.json_depth = JSON_DEPTH;

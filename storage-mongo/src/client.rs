@@ -157,17 +157,19 @@ impl Client {
         if known(&self.expiring).contains(collection) {
             return Ok(());
         }
-        let _making = self.making.lock().await;
-        if known(&self.expiring).contains(collection) {
-            return Ok(());
-        }
-        let index = doc! {
-            "key": {field::EXPIRES_AT: 1}, "name": "storage_expires_at", "expireAfterSeconds": GRACE.as_secs() as i64,
+        let making = async {
+            let _making = self.making.lock().await;
+            if !known(&self.expiring).contains(collection) {
+                let index = doc! {
+                    "key": {field::EXPIRES_AT: 1}, "name": "storage_expires_at", "expireAfterSeconds": GRACE.as_secs() as i64,
+                };
+                let command = doc! {"createIndexes": self.layout.records(collection), "indexes": [index]};
+                self.database.run_command(command).await?;
+                known(&self.expiring).insert(collection.clone());
+            }
+            Ok(())
         };
-        let command = doc! {"createIndexes": self.layout.records(collection), "indexes": [index]};
-        self.patiently(self.database.run_command(command).into_future()).await?;
-        known(&self.expiring).insert(collection.clone());
-        Ok(())
+        self.patiently(making).await
     }
 
     /// Makes a collection of the database if it is not there, so that a transaction does not have to: not all servers take
@@ -176,12 +178,15 @@ impl Client {
         if known(&self.made).contains(collection) {
             return Ok(());
         }
-        let _making = self.making.lock().await;
-        if known(&self.made).contains(collection) {
-            return Ok(());
-        }
-        let create = self.database.run_command(doc! {"create": self.layout.records(collection)});
-        match self.within(create.into_future()).await {
+        // Waiting for others to make theirs counts as well.
+        let making = async {
+            let _making = self.making.lock().await;
+            if known(&self.made).contains(collection) {
+                return Ok(());
+            }
+            self.database.run_command(doc! {"create": self.layout.records(collection)}).await.map(drop)
+        };
+        match self.within(making).await {
             Err(error) if code(&error) != Some(EXISTS) => return Err(error),
             _ => {}
         }

@@ -22,7 +22,7 @@ use storage_core::{Error, ErrorKind, Retry};
 /// | 26, 27 | `not_found` | never |
 /// | 85, 86 (index of another kind) | `conflict` | never |
 /// | 20, 59, 115 | `unsupported` | never |
-/// | 2, 9, 14, 67 | `invalid_input` | never |
+/// | 2, 9, 14, 67, 16746 (a path with a position that is a name, too) | `invalid_input` | never |
 /// | all others | `internal` | never |
 const CODES: &[(&[i32], ErrorKind, Retry)] = &[
     (&[11000, 11001, 12582], ErrorKind::Conflict, Retry::Never),
@@ -39,7 +39,7 @@ const CODES: &[(&[i32], ErrorKind, Retry)] = &[
     (&[26, 27], ErrorKind::NotFound, Retry::Never),
     (&[85, 86], ErrorKind::Conflict, Retry::Never),
     (&[20, 59, 115], ErrorKind::Unsupported, Retry::Never),
-    (&[2, 9, 14, 67], ErrorKind::InvalidInput, Retry::Never),
+    (&[2, 9, 14, 67, AMBIGUOUS], ErrorKind::InvalidInput, Retry::Never),
 ];
 
 /// The code of a value that a unique index, or that of the keys, has already.
@@ -47,6 +47,9 @@ pub(crate) const DUPLICATE: i32 = 11000;
 
 /// The code of a collection that is there already.
 pub(crate) const EXISTS: i32 = 48;
+
+/// The code of a document in which the path of an index leads to a position of a list and also to a name.
+const AMBIGUOUS: i32 = 16746;
 
 /// Turns an error of the driver into ours.
 pub(crate) fn driver(error: DriverError) -> Error {
@@ -105,6 +108,10 @@ pub(crate) fn server(code: i32, message: &str, retryable: bool) -> Error {
         // The server quotes the values.
         ErrorKind::Conflict if code == DUPLICATE => {
             format!("another record holds a value that the index {} takes once", index_of(message))
+        }
+        ErrorKind::InvalidInput if code == AMBIGUOUS => {
+            "a number in the path of an index leads to an item of a list and to a name in that item"
+                .to_owned()
         }
         ErrorKind::Unauthenticated => format!("the server takes no such user or password: {message}"),
         ErrorKind::PermissionDenied => format!("the user may not do what the store needs: {message}"),
@@ -192,5 +199,10 @@ mod tests {
         let error = server(DUPLICATE, told, false);
         assert_eq!((error.kind(), error.retry()), (ErrorKind::Conflict, Retry::Never));
         assert!(error.message().contains("storage_email") && !error.message().contains("ada"), "{error}");
+
+        let told = "Ambiguous field name found in array (do not use numeric field names in embedded elements in an array), field: '0' for array: [ { 0: \"ada@x\" } ]";
+        let error = server(AMBIGUOUS, told, false);
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::InvalidInput, Retry::Never));
+        assert!(!error.message().contains("ada"), "{error}");
     }
 }

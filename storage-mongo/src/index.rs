@@ -25,7 +25,6 @@ impl Client {
     /// Makes an index, and returns whether it was new. Waits for one that another client is making.
     pub(crate) async fn ensure_index(&self, spec: &IndexSpec) -> Result<bool> {
         self.check_open()?;
-        self.check_kind(spec).await?;
         if spec.unique {
             // What has expired holds nothing.
             let expired = doc! {field::EXPIRES_AT: {"$lte": date(Timestamp::now())}};
@@ -40,7 +39,7 @@ impl Client {
                 Err(duplicate(spec))
             }
             Err(error) => {
-                // Another client may have made one of the other kind meanwhile.
+                // There may be one of the other kind, which has the same name.
                 self.check_kind(spec).await?;
                 Err(driver(error))
             }

@@ -56,17 +56,18 @@ async fn works(opened: Result<Arc<dyn Backend>>) {
 #[tokio::test]
 async fn a_verified_server_is_used() {
     let (server, certificates) = server(Some(PASSWORD), false);
-    let ca = certificates.authority();
-    for host in ["127.0.0.1", "localhost"] {
+    let (server, ca) = (&server, &certificates.authority());
+    let verified = async |host: &str| {
         let url = with(&server.url_of(&format!("{host}:{}", server.port())), "directConnection", "true");
-        works(open(&url, &[("ca_file", &ca)]).await).await;
-        works(open(&with(&url, "tls", "true"), &[("tlsCAFile", &ca)]).await).await;
+        works(open(&url, &[("ca_file", ca)]).await).await;
+        works(open(&with(&url, "tls", "true"), &[("tlsCAFile", ca)]).await).await;
         let others = Certificates::generate().unwrap();
         refused(open(&url, &[("ca_file", &others.authority())]).await, ErrorKind::Unauthenticated, "ca_file");
         // Nor is it one that everybody knows.
         refused(open(&with(&url, "tls", "true"), &[]).await, ErrorKind::Unauthenticated, "certificate");
         refused(open(&with(&url, "tls", "false"), &[]).await, ErrorKind::Unavailable, "no server");
-    }
+    };
+    tokio::join!(verified("127.0.0.1"), verified("localhost"));
 }
 
 /// A server that does not encrypt is told apart from one whose certificate is bad.

@@ -105,6 +105,7 @@ macro_rules! for_each_case {
                 and_or_not_nested [Put Query],
                 nested_paths [Put Query],
                 array_elements [Put Query],
+                leading_zeros_make_no_position [Put Query],
                 null_vs_missing [Put Query],
                 mixed_types_do_not_error [Put Query],
                 sort_asc_desc [Put Query Sort],

@@ -133,28 +133,54 @@ pub fn run_as_test(group: &str, name: &str, harness: impl Harness) {
 
 /// Makes a test of every case of the suite: the one line in a backend's `tests/conformance.rs`.
 ///
-/// `conformance!(harness)` for a backend without a server, `conformance!(server: harness)` for one with:
-/// then the cases that stop the server and cut its connections are there too. `conformance!(only server: harness)`
-/// makes tests of these alone, where all others share a server. The expression is evaluated
-/// for each test anew. Each test is `group::case`; in one file the macro can be used once, or in several
-/// modules.
+/// - `conformance!(harness)` for a backend without a server;
+/// - `conformance!(server: harness)` for one with: then the cases that stop the server and cut its connections are there too;
+/// - `conformance!(only crud text: harness)` for these groups alone, where the others run elsewhere.
+///
+/// The expression is evaluated for each test anew. Each test is `group::case`; in one file the macro can be used once, or in
+/// several modules.
+///
+/// A case that the server of the tests cannot pass, though the backend does, is named with the reason:
+/// `conformance!(harness, ignored: [query::exists = "the server has no nulls"])`. It counts as ignored, and runs with
+/// `cargo test -- --include-ignored`. What is not the name of a case does not compile.
 #[macro_export]
 macro_rules! conformance {
-    (server: $harness:expr) => {
-        $crate::conformance!($harness);
+    (server: $harness:expr $(, ignored: [$($ignored:tt)*])? $(,)?) => {
+        $crate::conformance!($harness, ignored: [$($($ignored)*)?]);
         $crate::for_each_server_case! { __conformance_tests {} }
     };
-    (only server: $harness:expr) => {
-        fn conformance_harness() -> impl $crate::Harness {
-            $harness
-        }
-        $crate::for_each_server_case! { __conformance_tests {} }
-    };
-    ($harness:expr) => {
+    (only $($group:ident)+: $harness:expr $(, ignored: [$($ignored:tt)*])? $(,)?) => {
+        $crate::__conformance_test! { ($) [$($($ignored)*)?] $(($group))+ }
+        $(#[cfg(test)] use self::$group as _;)+
         fn conformance_harness() -> impl $crate::Harness {
             $harness
         }
         $crate::for_each_case! { __conformance_tests {} }
+        $crate::for_each_server_case! { __conformance_tests {} }
+    };
+    ($harness:expr $(, ignored: [$($ignored:tt)*])? $(,)?) => {
+        $crate::__conformance_test! { ($) [$($($ignored)*)?] }
+        fn conformance_harness() -> impl $crate::Harness {
+            $harness
+        }
+        $crate::for_each_case! { __conformance_tests {} }
+    };
+}
+
+/// Makes `conformance_test!`, which is given each case and its test, and keeps, ignores or drops the test.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __conformance_test {
+    (($d:tt) [$($ignored:tt)*]) => {
+        $crate::__conformance_test! { ($d) [$($ignored)*] ($d group:ident) }
+    };
+    (($d:tt) [$($group:ident::$name:ident = $reason:literal),* $(,)?] $(($($selected:tt)+))+) => {
+        macro_rules! conformance_test {
+            $(($group $name $d($d test:tt)*) => { #[ignore = $reason] $d($d test)* };)*
+            $(($($selected)+ $d name:ident $d($d test:tt)*) => { $d($d test)* };)+
+            ($d($d test:tt)*) => {};
+        }
+        $(#[cfg(test)] const _: fn() = $group::$name;)*
     };
 }
 
@@ -163,9 +189,11 @@ macro_rules! conformance {
 macro_rules! __conformance_tests {
     ({} $($group:ident { $($name:ident [$($feature:ident)*],)* })*) => {
         $(mod $group {
-            $(#[test]
-            fn $name() {
-                $crate::run_as_test(stringify!($group), stringify!($name), super::conformance_harness());
+            $(conformance_test! { $group $name
+                #[test]
+                pub(super) fn $name() {
+                    $crate::run_as_test(stringify!($group), stringify!($name), super::conformance_harness());
+                }
             })*
         })*
     };

@@ -12,7 +12,7 @@ use crate::{capabilities, guide, readme, services};
 pub(crate) fn run(session: &mut Session, long: bool) -> Result<()> {
     services::install(session)?;
     let mut test = cargo(["test", "--workspace", "--no-fail-fast"]);
-    test.args(["--exclude", "storage-bench", "--exclude", "storage-mongo"]);
+    test.args(["--exclude", "storage-bench"]);
     if long {
         test.env("STORAGE_LONG", "1");
     }
@@ -23,9 +23,6 @@ pub(crate) fn run(session: &mut Session, long: bool) -> Result<()> {
     readme::run(session)?;
     guide::run(session)?;
     capabilities::run(session, true, false)?;
-    session.note(
-        "NOT RUN: the tests of storage-mongo, which is in work (to run them: cargo test -p storage-mongo)",
-    );
     if !long {
         session.note("NOT RUN: the long variants (to have them: cargo xtask test --long)");
     }

@@ -94,7 +94,7 @@ async fn a_reader_goes_on_over_kills() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_goes_on_over_a_primary_that_steps_down() {
-    let (server, backend) = alone("timeout=3s").await;
+    let (server, backend) = alone("timeout=3s&heartbeatFrequencyMS=500").await;
     nothing_is_skipped(backend, async || {
         let database = harness::database(&server.url()).await.unwrap();
         let command = doc! {"replSetStepDown": 1, "force": true};

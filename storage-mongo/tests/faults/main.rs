@@ -25,6 +25,9 @@ use tokio::sync::{Mutex, MutexGuard};
 /// What a test gives work to find its way back.
 const RECOVERY: Duration = Duration::from_secs(30);
 
+/// More than a call with a short timeout takes, on a machine that does much else.
+const IN_TIME: Duration = Duration::from_secs(15);
+
 /// The commands that write outside of transactions.
 const WRITES: &[&str] = &["update", "delete", "findAndModify", "bulkWrite"];
 
@@ -124,6 +127,12 @@ async fn sum(backend: &dyn Backend, key: &str) -> u64 {
         Some(Value::Counters(fields)) => u64::try_from(fields["n"]).unwrap(),
         Some(other) => panic!("{other:?}"),
     }
+}
+
+/// As [`sum`], once the store has found its way back.
+async fn counted(backend: &dyn Backend, key: &str) -> u64 {
+    recovers(|| get(backend, key)).await;
+    sum(backend, key).await
 }
 
 /// An error of this kind and class, whose message has a text in it.

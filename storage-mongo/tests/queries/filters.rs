@@ -11,13 +11,13 @@ use crate::{Own, name, trial};
 /// Thousands of random filters over random documents find what the reference says, with indexes and without.
 #[tokio::test(flavor = "multi_thread")]
 async fn filters_mean_what_the_reference_says() {
-    queries::filters_mean_what_the_reference_says(&*Own::open().await.backend, trial(6)).await;
+    queries::filters_mean_what_the_reference_says(&*Own::open().await.backend, trial(4)).await;
 }
 
 /// Pages in random orders are those of the reference, one by one, with indexes and without.
 #[tokio::test(flavor = "multi_thread")]
 async fn orders_and_pages_are_those_of_the_reference() {
-    queries::orders_and_pages_are_those_of_the_reference(&*Own::open().await.backend, trial(2)).await;
+    queries::orders_and_pages_are_those_of_the_reference(&*Own::open().await.backend, trial(1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

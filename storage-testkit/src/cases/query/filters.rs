@@ -320,7 +320,6 @@ pub async fn array_elements(cx: Cx) {
             (r#"{"l.0.0.k":1}"#, "c"),
             (r#"{"l.1.k":"y"}"#, "b"),
             (r#"{"l.1.k":1}"#, ""),
-            (r#"{"l.01.k":"y"}"#, ""),
             (r#"{"l.k":6}"#, "f"),
             (r#"{"l.k":[5,6]}"#, "f"),
             (r#"{"l.k.1":6}"#, "f"),
@@ -333,6 +332,20 @@ pub async fn array_elements(cx: Cx) {
             (r#"{"n":2}"#, "root"),
             (r#"{"0.n":1}"#, "root"),
             (r#"{"1.n":1}"#, ""),
+        ])
+        .await;
+}
+
+/// `01` is a name and no position, though `1` is both.
+pub async fn leading_zeros_make_no_position(cx: Cx) {
+    let list = json!([{"k": "x"}, {"k": "y"}]);
+    let table = Table::new(&cx, json!({"list": {"l": list}, "object": {"l": {"01": {"k": "y"}}}})).await;
+    table
+        .finds(&[
+            (r#"{"l.1.k":"y"}"#, "list"),
+            (r#"{"l.01.k":"y"}"#, "object"),
+            (r#"{"l.01":{"$exists":true}}"#, "object"),
+            (r#"{"l.00":{"$exists":false}}"#, "list object"),
         ])
         .await;
 }
