@@ -1,24 +1,17 @@
-//! The answer to a call that was made, as a future.
+//! The answer to a call that was made.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{self, Context, Poll};
 
-use futures_util::FutureExt;
-use storage_core::Result;
+use storage_core::{Address, Result};
 
 use super::instance::{Instance, Started};
 use super::pending::Pending;
 use super::store::StoreHandle;
 use crate::wire::Wire;
 
-/// An answer that is there, or that is waited for.
-///
-/// The call is made before there is this future, which need not have room for the request.
+/// An answer that is there, or that is to be waited for; see [`answer!`].
 pub(super) enum Asked<'a, T> {
-    /// Taken when it is polled for.
-    Answered(Option<Result<T>>),
+    Answered(Result<T>),
     Pending(Pending<'a>),
 }
 
@@ -26,32 +19,33 @@ impl<'a, T: Wire> Asked<'a, T> {
     pub(super) fn new(
         instance: &'static Instance,
         operation: &'static str,
+        addresses: &'a [Address],
         started: Result<Started>,
         store: Option<&'a Arc<StoreHandle>>,
     ) -> Self {
         match started {
-            Ok(Started::Ready(reply)) => Self::Answered(Some(instance.read(operation, reply))),
+            Ok(Started::Ready(reply)) => Self::Answered(instance.read(operation, addresses, reply)),
             Ok(Started::Pending { token, call }) => {
-                Self::Pending(Pending::new(instance, operation, token, call, store))
+                Self::Pending(Pending::new(instance, operation, addresses, token, call, store))
             }
-            Err(error) => Self::Answered(Some(Err(error))),
+            Err(error) => Self::Answered(Err(error)),
         }
     }
 }
 
-// Nothing in it is pinned.
-impl<T> Unpin for Asked<'_, T> {}
-
-impl<T: Wire> Future for Asked<'_, T> {
-    type Output = Result<T>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        match &mut *self {
-            Self::Answered(answer) => answer.take().map_or(Poll::Pending, Poll::Ready),
-            Self::Pending(pending) => {
-                let reply = task::ready!(pending.poll_unpin(context));
-                Poll::Ready(pending.read(reply))
+/// The answer, in an `async` function.
+///
+/// Were [`Asked`] a future, an answer that is there would be moved into it and out again, and the function's own future
+/// would have room for both.
+macro_rules! answer {
+    ($asked:expr) => {
+        match $asked {
+            Asked::Answered(answer) => answer,
+            Asked::Pending(mut pending) => {
+                let reply = (&mut pending).await;
+                pending.read(reply)
             }
         }
-    }
+    };
 }
+pub(super) use answer;

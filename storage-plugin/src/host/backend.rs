@@ -10,7 +10,7 @@ use storage_core::{
     Scan, Stats, Written,
 };
 
-use super::asked::Asked;
+use super::asked::{Asked, answer};
 use super::instance::Instance;
 use super::store::StoreHandle;
 use crate::wire::{self, Wire};
@@ -27,19 +27,20 @@ impl PluginBackend {
         Self { instance, store: Arc::new(store), info }
     }
 
-    fn ask<T: Wire>(&self, request: Request<'_>) -> Asked<'_, T> {
+    fn ask<'a, T: Wire>(&'a self, request: Request<'a>) -> Asked<'a, T> {
         let operation = request.operation();
         let enabled = self.instance.check_enabled().map_err(|error| self.instance.named(operation, error));
         match enabled {
             Ok(()) => self.ask_anyway(request),
-            Err(error) => Asked::Answered(Some(Err(error))),
+            Err(error) => Asked::Answered(Err(error)),
         }
     }
 
-    fn ask_anyway<T: Wire>(&self, request: Request<'_>) -> Asked<'_, T> {
+    fn ask_anyway<'a, T: Wire>(&'a self, request: Request<'a>) -> Asked<'a, T> {
         let operation = request.operation();
+        let addresses = if let Request::Get(keys) = request { keys } else { &[] };
         let started = self.instance.start(operation, self.store.number(), wire::request(&request));
-        Asked::new(self.instance, operation, started, Some(&self.store))
+        Asked::new(self.instance, operation, addresses, started, Some(&self.store))
     }
 }
 
@@ -50,67 +51,67 @@ impl Backend for PluginBackend {
     }
 
     async fn get(&self, keys: &[Address]) -> Result<Vec<Option<Record>>> {
-        self.ask(Request::Get(keys)).await
+        answer!(self.ask(Request::Get(keys)))
     }
 
     async fn write(&self, batch: &Batch) -> Result<Vec<Result<Written>>> {
-        self.ask(Request::Write(batch)).await
+        answer!(self.ask(Request::Write(batch)))
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Page<Record>> {
-        self.ask(Request::Scan(scan)).await
+        answer!(self.ask(Request::Scan(scan)))
     }
 
     async fn keys(&self, scan: &Scan) -> Result<Page<Key>> {
-        self.ask(Request::Keys(scan)).await
+        answer!(self.ask(Request::Keys(scan)))
     }
 
     async fn query(&self, query: &Query) -> Result<Page<Record>> {
-        self.ask(Request::Query(query)).await
+        answer!(self.ask(Request::Query(query)))
     }
 
     async fn list_range(&self, range: &ListRange) -> Result<Option<ListItems>> {
-        self.ask(Request::ListRange(range)).await
+        answer!(self.ask(Request::ListRange(range)))
     }
 
     async fn count(&self, count: &Count) -> Result<u64> {
-        self.ask(Request::Count(count)).await
+        answer!(self.ask(Request::Count(count)))
     }
 
     async fn collections(&self) -> Result<Vec<CollectionName>> {
-        self.ask(Request::Collections).await
+        answer!(self.ask(Request::Collections))
     }
 
     async fn clear(&self, collection: &CollectionName) -> Result<u64> {
-        self.ask(Request::Clear(collection)).await
+        answer!(self.ask(Request::Clear(collection)))
     }
 
     async fn ensure_index(&self, index: &IndexSpec) -> Result<bool> {
-        self.ask(Request::EnsureIndex(index)).await
+        answer!(self.ask(Request::EnsureIndex(index)))
     }
 
     async fn list_indexes(&self, collection: &CollectionName) -> Result<Vec<IndexSpec>> {
-        self.ask(Request::ListIndexes(collection)).await
+        answer!(self.ask(Request::ListIndexes(collection)))
     }
 
     async fn drop_index(&self, collection: &CollectionName, path: &Path) -> Result<bool> {
-        self.ask(Request::DropIndex(collection, path)).await
+        answer!(self.ask(Request::DropIndex(collection, path)))
     }
 
     async fn changes(&self, changes: &Changes) -> Result<Page<ChangeEvent>> {
-        self.ask(Request::Changes(changes)).await
+        answer!(self.ask(Request::Changes(changes)))
     }
 
     async fn health(&self) -> Result<Health> {
-        self.ask(Request::Health).await
+        answer!(self.ask(Request::Health))
     }
 
     async fn stats(&self) -> Result<Stats> {
-        self.ask(Request::Stats).await
+        answer!(self.ask(Request::Stats))
     }
 
     async fn maintain(&self, task: Maintenance) -> Result<MaintenanceReport> {
-        self.ask(Request::Maintain(task)).await
+        answer!(self.ask(Request::Maintain(task)))
     }
 
     /// Reaches a disabled plugin too: what it holds is to be let go.
@@ -119,7 +120,7 @@ impl Backend for PluginBackend {
             // The shutdown closes every store.
             return Ok(());
         }
-        self.ask_anyway(Request::Close).await
+        answer!(self.ask_anyway(Request::Close))
     }
 }
 

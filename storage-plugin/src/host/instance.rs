@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize};
 
 use semver::Version as Semver;
 use smol_str::SmolStr;
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{Address, Error, ErrorKind, Result};
 
 use super::LoadLimits;
 use super::conduct::Conduct;
@@ -189,7 +189,7 @@ impl Instance {
         match self.start(operation, 0, request)? {
             Started::Ready(reply) => Ok(reply),
             Started::Pending { token, call } => {
-                drop(pending::Pending::new(self, operation, token, call, None));
+                drop(pending::Pending::new(self, operation, &[], token, call, None));
                 self.conduct.violation("left a call pending that is to be answered at once");
                 let message = "the plugin left the call pending; it is to be answered at once";
                 Err(self.named(operation, Error::new(ErrorKind::Internal, message)))
@@ -197,12 +197,17 @@ impl Instance {
         }
     }
 
-    /// Reads a reply, and notes how the plugin did.
+    /// Reads a reply, which may be about records of these addresses, and notes how the plugin did.
     ///
     /// # Errors
     /// What the reply says, or [`Internal`](ErrorKind::Internal) if it is malformed.
-    pub(super) fn read<T: Wire>(&self, operation: &'static str, reply: Incoming) -> Result<T> {
-        let reply = wire::reply(reply);
+    pub(super) fn read<T: Wire>(
+        &self,
+        operation: &'static str,
+        addresses: &[Address],
+        reply: Incoming,
+    ) -> Result<T> {
+        let reply = wire::reply_about(addresses, reply);
         // An error is an answer too, unless it says that the plugin does not work.
         if reply.as_ref().err().is_none_or(|f| !f.panicked && f.error.kind() != ErrorKind::Internal) {
             self.conduct.good();

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use storage_core::Result;
+use storage_core::{Address, Result};
 
 use super::instance::Instance;
 use super::janitor;
@@ -20,6 +20,7 @@ use crate::wire::Wire;
 pub(super) struct Pending<'a> {
     instance: &'static Instance,
     operation: &'static str,
+    addresses: &'a [Address],
     token: Token,
     call: u64,
     store: Option<&'a Arc<StoreHandle>>,
@@ -30,16 +31,17 @@ impl<'a> Pending<'a> {
     pub(super) fn new(
         instance: &'static Instance,
         operation: &'static str,
+        addresses: &'a [Address],
         token: Token,
         call: u64,
         store: Option<&'a Arc<StoreHandle>>,
     ) -> Self {
-        Self { instance, operation, token, call, store, finished: false }
+        Self { instance, operation, addresses, token, call, store, finished: false }
     }
 
     /// Reads the reply that came.
     pub(super) fn read<T: Wire>(&self, reply: Incoming) -> Result<T> {
-        self.instance.read(self.operation, reply)
+        self.instance.read(self.operation, self.addresses, reply)
     }
 
     fn abandoned(&self) -> Abandoned {

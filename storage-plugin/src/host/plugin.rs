@@ -15,7 +15,7 @@ use semver::Version as Semver;
 use serde_json::Value as Tree;
 use storage_core::{Backend, Capabilities, Error, ErrorKind, Result, Retry, TypeDescriptor};
 
-use super::asked::Asked;
+use super::asked::{Asked, answer};
 use super::backend::PluginBackend;
 use super::descriptor::{self, Checked};
 use super::instance::Instance;
@@ -203,7 +203,7 @@ impl TypeDescriptor for Plugin {
         let instance = self.instance;
         instance.check_enabled()?;
         let started = instance.start(OPERATION, 0, wire::open(&config));
-        let opened: Opened = Asked::new(instance, OPERATION, started, None).await?;
+        let opened: Opened = answer!(Asked::new(instance, OPERATION, &[], started, None))?;
         Ok(Arc::new(PluginBackend::new(instance, StoreHandle::new(instance, opened.store), opened.info)))
     }
 }

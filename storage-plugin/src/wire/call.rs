@@ -1,7 +1,6 @@
 //! Requests, as the plugin reads and serves them.
 
 use serde_json::Value as Tree;
-use smallvec::SmallVec;
 use storage_core::{
     Address, Backend, Batch, Changes, CollectionName, Count, Error, IndexSpec, ListRange, Maintenance, Path,
     Query, Request, Result, Scan,
@@ -45,35 +44,35 @@ impl Call {
     }
 }
 
-/// A request to a store: [`Request`] with what it refers to.
+/// A request to a store: [`Request`] with what it refers to. What is larger than a list is boxed, as calls are moved.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StoreCall {
     /// `get`.
-    Get(SmallVec<[Address; 1]>),
+    Get(Vec<Address>),
     /// `write`.
     Write(Batch),
     /// `scan`.
-    Scan(Scan),
+    Scan(Box<Scan>),
     /// `keys`.
-    Keys(Scan),
-    /// `query`. Boxed, as it is the largest by far, and calls are moved.
+    Keys(Box<Scan>),
+    /// `query`.
     Query(Box<Query>),
     /// `list_range`.
-    ListRange(ListRange),
+    ListRange(Box<ListRange>),
     /// `count`.
-    Count(Count),
+    Count(Box<Count>),
     /// `collections`.
     Collections,
     /// `clear`.
     Clear(CollectionName),
     /// `ensure_index`.
-    EnsureIndex(IndexSpec),
+    EnsureIndex(Box<IndexSpec>),
     /// `list_indexes`.
     ListIndexes(CollectionName),
     /// `drop_index`.
-    DropIndex(CollectionName, Path),
+    DropIndex(Box<(CollectionName, Path)>),
     /// `changes`.
-    Changes(Changes),
+    Changes(Box<Changes>),
     /// `health`.
     Health,
     /// `stats`.
@@ -99,7 +98,7 @@ impl StoreCall {
             Self::Clear(collection) => Request::Clear(collection),
             Self::EnsureIndex(index) => Request::EnsureIndex(index),
             Self::ListIndexes(collection) => Request::ListIndexes(collection),
-            Self::DropIndex(collection, path) => Request::DropIndex(collection, path),
+            Self::DropIndex(index) => Request::DropIndex(&index.0, &index.1),
             Self::Changes(changes) => Request::Changes(changes),
             Self::Health => Request::Health,
             Self::Stats => Request::Stats,
@@ -127,7 +126,7 @@ impl StoreCall {
             Self::Clear(collection) => answer(backend.clear(collection).await),
             Self::EnsureIndex(index) => answer(backend.ensure_index(index).await),
             Self::ListIndexes(collection) => answer(backend.list_indexes(collection).await),
-            Self::DropIndex(collection, path) => answer(backend.drop_index(collection, path).await),
+            Self::DropIndex(index) => answer(backend.drop_index(&index.0, &index.1).await),
             Self::Changes(changes) => answer(backend.changes(changes).await),
             Self::Health => answer(backend.health().await),
             Self::Stats => answer(backend.stats().await),
@@ -157,20 +156,20 @@ fn read_call(operation: &str, elements: &mut Elements<'_, '_>) -> Result<Call> {
     let call = match operation {
         "get" => StoreCall::Get(argument(elements, "keys")?),
         "write" => StoreCall::Write(elements.read()?),
-        "scan" => StoreCall::Scan(elements.read()?),
-        "keys" => StoreCall::Keys(elements.read()?),
+        "scan" => StoreCall::Scan(Box::new(elements.read()?)),
+        "keys" => StoreCall::Keys(Box::new(elements.read()?)),
         "query" => StoreCall::Query(Box::new(elements.read()?)),
-        "list_range" => StoreCall::ListRange(elements.read()?),
-        "count" => StoreCall::Count(elements.read()?),
+        "list_range" => StoreCall::ListRange(Box::new(elements.read()?)),
+        "count" => StoreCall::Count(Box::new(elements.read()?)),
         "collections" => StoreCall::Collections,
         "clear" => StoreCall::Clear(argument(elements, "collection")?),
-        "ensure_index" => StoreCall::EnsureIndex(elements.read()?),
+        "ensure_index" => StoreCall::EnsureIndex(Box::new(elements.read()?)),
         "list_indexes" => StoreCall::ListIndexes(argument(elements, "collection")?),
         "drop_index" => {
             let IndexAt { collection, path } = elements.read()?;
-            StoreCall::DropIndex(collection, path)
+            StoreCall::DropIndex(Box::new((collection, path)))
         }
-        "changes" => StoreCall::Changes(elements.read()?),
+        "changes" => StoreCall::Changes(Box::new(elements.read()?)),
         "health" => StoreCall::Health,
         "stats" => StoreCall::Stats,
         "maintain" => StoreCall::Maintain(argument(elements, "task")?),
@@ -195,8 +194,22 @@ wire_map!(IndexAt {
 });
 
 /// A map of which one key matters.
+#[inline]
 fn argument<T: Wire>(elements: &mut Elements<'_, '_>, name: &str) -> Result<T> {
     let from = elements.reader()?;
+    let at = from.position();
+    // Nearly always it is the only one.
+    if from.enter_map()? == 1 && from.is_text(name) {
+        let argument = from.read();
+        from.leave();
+        return argument;
+    }
+    from.back_to_map(at);
+    search(from, name)
+}
+
+#[cold]
+fn search<T: Wire>(from: &mut Reader<'_>, name: &str) -> Result<T> {
     let at = from.position();
     let mut argument = None;
     from.map(|from| {

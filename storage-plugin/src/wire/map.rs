@@ -11,23 +11,47 @@ macro_rules! wire_map {
                 $(wire_map!(@write $presence to, $key, self.$field);)*
             }
 
+            #[inline]
             fn read(from: &mut $crate::wire::Reader<'_>) -> ::storage_core::Result<Self> {
                 let at = from.position();
-                $(let mut $field = None;)*
-                let mut pairs = from.enter_map()?;
-                // Nearly always the keys come as they stand here, and none needs to be looked for.
-                $(if pairs > 0 && from.is_text($key) {
-                    $field = wire_map!(@read $presence from);
-                    pairs -= 1;
-                })*
-                for _ in 0..pairs {
-                    match from.name()? {
-                        $(key if key == $key.as_bytes() => $field = wire_map!(@read $presence from),)*
-                        _ => from.skip()?,
+                // Nearly always the keys come as they stand here. Then none needs to be looked for, and no field waits
+                // in an `Option` for the others: moves are what reading costs most.
+                let pairs = from.enter_map()?;
+                'in_order: {
+                    let mut known = 0;
+                    $(let $field = if known < pairs && from.is_text($key) {
+                        known += 1;
+                        wire_map!(@value $presence from)
+                    } else {
+                        wire_map!(@absent $presence 'in_order)
+                    };)*
+                    for _ in known..pairs {
+                        match from.name()? {
+                            $(key if key == $key.as_bytes() => break 'in_order,)*
+                            _ => from.skip()?,
+                        }
                     }
+                    from.leave();
+                    return Ok(Self { $($field,)* });
                 }
-                from.leave();
-                Ok(Self { $($field: wire_map!(@take $presence from, at, $key, $field),)* })
+                from.back_to_map(at);
+                return in_any_order(from);
+
+                #[cold]
+                fn in_any_order $(<$param: $crate::wire::Wire>)? (
+                    from: &mut $crate::wire::Reader<'_>,
+                ) -> ::storage_core::Result<$type $(<$param>)?> {
+                    let at = from.position();
+                    $(let mut $field = None;)*
+                    for _ in 0..from.enter_map()? {
+                        match from.name()? {
+                            $(key if key == $key.as_bytes() => $field = wire_map!(@read $presence from),)*
+                            _ => from.skip()?,
+                        }
+                    }
+                    from.leave();
+                    Ok($type { $($field: wire_map!(@take $presence from, at, $key, $field),)* })
+                }
             }
         }
     };
@@ -45,6 +69,12 @@ macro_rules! wire_map {
             $to.entry($key, &$value);
         }
     };
+    (@value required $from:ident) => { $from.read()? };
+    (@value optional $from:ident) => { $from.read()? };
+    (@value defaulted $from:ident) => { $from.read::<Option<_>>()?.unwrap_or_default() };
+    (@absent required $in_order:lifetime) => { break $in_order };
+    (@absent optional $in_order:lifetime) => { None };
+    (@absent defaulted $in_order:lifetime) => { Default::default() };
     (@read required $from:ident) => { Some($from.read()?) };
     (@read optional $from:ident) => { $from.read()? };
     (@read defaulted $from:ident) => { $from.read()? };

@@ -36,7 +36,7 @@ pub use description::{Description, Opened};
 pub use elements::Elements;
 pub use error::Failure;
 pub use reader::Reader;
-pub use reply::{answer, cancelled, error, ok, panicked, reply};
+pub use reply::{answer, cancelled, error, ok, panicked, reply, reply_about};
 pub use request::{config_from_url, open, request, validate};
 pub use writer::Writer;
 

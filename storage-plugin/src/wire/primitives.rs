@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use smallvec::SmallVec;
 use smol_str::SmolStr;
 use storage_core::{CollectionName, Cursor, Key, Path, Result, Timestamp, Version};
 
@@ -63,10 +62,12 @@ impl Wire for i64 {
 }
 
 impl Wire for Timestamp {
+    #[inline]
     fn write(&self, to: &mut Writer) {
         to.int(self.as_millis());
     }
 
+    #[inline]
     fn read(from: &mut Reader<'_>) -> Result<Self> {
         from.int().map(Self::from_millis)
     }
@@ -96,10 +97,12 @@ impl Wire for SmolStr {
 macro_rules! wire_text {
     ($($type:ty),*) => {$(
         impl Wire for $type {
+            #[inline]
             fn write(&self, to: &mut Writer) {
                 to.str(self.as_str());
             }
 
+            #[inline]
             fn read(from: &mut Reader<'_>) -> Result<Self> {
                 let at = from.position();
                 match Self::new(from.str()?) {
@@ -115,6 +118,7 @@ wire_text!(CollectionName, Key, Version, Cursor, Path);
 
 /// Nil stands for `None`.
 impl<T: Wire> Wire for Option<T> {
+    #[inline]
     fn write(&self, to: &mut Writer) {
         match self {
             Some(value) => value.write(to),
@@ -122,34 +126,21 @@ impl<T: Wire> Wire for Option<T> {
         }
     }
 
+    #[inline]
     fn read(from: &mut Reader<'_>) -> Result<Self> {
         if from.nil() { Ok(None) } else { T::read(from).map(Some) }
     }
 }
 
 impl<T: Wire> Wire for Vec<T> {
+    #[inline]
     fn write(&self, to: &mut Writer) {
         to.list(self);
     }
 
+    #[inline]
     fn read(from: &mut Reader<'_>) -> Result<Self> {
         from.list()
-    }
-}
-
-/// A list that mostly has one item.
-impl<T: Wire> Wire for SmallVec<[T; 1]> {
-    fn write(&self, to: &mut Writer) {
-        to.list(self);
-    }
-
-    fn read(from: &mut Reader<'_>) -> Result<Self> {
-        let mut items = Self::new();
-        for _ in 0..from.enter_array()? {
-            items.push(from.read()?);
-        }
-        from.leave();
-        Ok(items)
     }
 }
 

@@ -4,11 +4,12 @@
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::slice;
 
 use bytes::Bytes;
 use rmp::Marker;
 use serde_json::Value as Tree;
-use storage_core::{Error, Json, Result};
+use storage_core::{Address, Error, Json, Result};
 
 use super::malformed::{Shown, kind_of, malformed};
 use super::{Elements, Wire};
@@ -20,6 +21,8 @@ const MAX_DEPTH: u32 = 32;
 const FIX_STR: RangeInclusive<u8> = 0xa0..=0xbf;
 const FIX_ARRAY: RangeInclusive<u8> = 0x90..=0x9f;
 const FIX_MAP: RangeInclusive<u8> = 0x80..=0x8f;
+/// Text of up to 255 bytes, whose length follows.
+const STR_8: u8 = 0xd9;
 const NIL: RangeInclusive<u8> = 0xc0..=0xc0;
 const FIX_POS: RangeInclusive<u8> = 0x00..=0x7f;
 /// No more room than for so many items is made in advance, whatever length an array claims.
@@ -36,13 +39,20 @@ pub struct Reader<'a> {
     head_len: usize,
     rest: &'a [u8],
     depth: u32,
+    expected: slice::Iter<'a, Address>,
 }
 
 impl<'a> Reader<'a> {
     /// Begins at the start of the head.
     pub fn new(message: &'a Received) -> Self {
+        Self::expecting(&[], message)
+    }
+
+    /// As [`new`](Self::new). These addresses will probably come, in this order, and then need not be checked and made
+    /// anew. Some may be left out, and others may come.
+    pub(super) fn expecting(addresses: &'a [Address], message: &'a Received) -> Self {
         let head = message.message().head();
-        Self { message, head_len: head.len(), rest: head, depth: 0 }
+        Self { message, head_len: head.len(), rest: head, depth: 0, expected: addresses.iter() }
     }
 
     /// The position in the head, in bytes from 0: for [`invalid`](Self::invalid) and [`missing`](Self::missing).
@@ -113,8 +123,7 @@ impl<'a> Reader<'a> {
             // of a message is short names.
             return Ok(unsafe { std::str::from_utf8_unchecked(bytes) });
         }
-        std::str::from_utf8(bytes)
-            .map_err(|error| malformed(format_args!("the str at byte {at} is not UTF-8: {error}")))
+        utf8(at, bytes)
     }
 
     /// Reads text or nil.
@@ -133,17 +142,34 @@ impl<'a> Reader<'a> {
         self.take(len)
     }
 
-    /// Whether the next value is this text, of at most 31 bytes; if so, reads it. `false` may also be text that is
-    /// written longer than it needs to be.
+    /// Whether the next value is this text, of at most 255 bytes; if so, reads it. `false` may also be text that is
+    /// longer, or whose length is written in more bytes than it needs.
     #[inline]
     pub(super) fn is_text(&mut self, text: &str) -> bool {
-        let Some((marker, rest)) = self.rest.split_first() else { return false };
-        if usize::from(*marker) != usize::from(*FIX_STR.start()) + text.len() {
-            return false;
-        }
-        let Some(rest) = rest.strip_prefix(text.as_bytes()) else { return false };
+        let begin = match u8::try_from(text.len()) {
+            Ok(len @ 0..=31) => self.rest.strip_prefix(&[FIX_STR.start() | len]),
+            Ok(len) => self.rest.strip_prefix(&[STR_8, len]),
+            Err(_) => None,
+        };
+        let Some(rest) = begin.and_then(|rest| rest.strip_prefix(text.as_bytes())) else { return false };
         self.rest = rest;
         true
+    }
+
+    /// The address that comes next, if it is an expected one; then it is read.
+    #[inline]
+    pub(super) fn expected_address(&mut self) -> Option<&'a Address> {
+        let start = self.rest;
+        while let Some(address) = self.expected.next() {
+            if self.short(FIX_ARRAY) == Some(2)
+                && self.is_text(address.collection.as_str())
+                && self.is_text(address.key.as_str())
+            {
+                return Some(address);
+            }
+            self.rest = start;
+        }
+        None
     }
 
     /// Whether the next value is text.
@@ -203,6 +229,13 @@ impl<'a> Reader<'a> {
         };
         self.enter(at, pairs.saturating_mul(2))?;
         Ok(pairs)
+    }
+
+    /// Goes back to the map at `at`, of which keys were read, but nothing that lies deeper is under way.
+    #[cold]
+    pub(super) fn back_to_map(&mut self, at: usize) {
+        self.rest = self.message.message().head().get(at..).unwrap_or_default();
+        self.leave();
     }
 
     /// Reads an array whose elements each mean something else; those that `read` leaves are skipped.
@@ -451,4 +484,11 @@ impl<'a> Reader<'a> {
         let (at, left) = (self.position(), self.rest.len());
         malformed(format_args!("expected {len} bytes at byte {at}, and {left} follow"))
     }
+}
+
+/// Text of which it is not known that it is ASCII.
+#[inline(never)]
+fn utf8(at: usize, bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes)
+        .map_err(|error| malformed(format_args!("the str at byte {at} is not UTF-8: {error}")))
 }

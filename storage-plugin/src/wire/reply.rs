@@ -1,6 +1,6 @@
 //! Replies.
 
-use storage_core::{Error, ErrorKind, Result};
+use storage_core::{Address, Error, ErrorKind, Result};
 
 use super::error::write_error;
 use super::{Failure, Reader, Wire, Writer};
@@ -52,8 +52,17 @@ fn failure(error: &Error, kind: &str, panicked: bool) -> Outgoing {
 /// # Errors
 /// The error that the reply holds, or [`Internal`](ErrorKind::Internal) for a malformed reply.
 pub fn reply<T: Wire>(message: Incoming) -> Result<T, Box<Failure>> {
+    reply_about(&[], message)
+}
+
+/// As [`reply`], for an answer about records that are probably those of these addresses, in this order: their names are
+/// then shared, and not made anew.
+///
+/// # Errors
+/// As [`reply`].
+pub fn reply_about<T: Wire>(addresses: &[Address], message: Incoming) -> Result<T, Box<Failure>> {
     let message = Received::from(message);
-    let mut from = Reader::new(&message);
+    let mut from = Reader::expecting(addresses, &message);
     let outcome = read_outcome(&mut from)?;
     from.finish()?;
     outcome

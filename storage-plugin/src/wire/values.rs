@@ -6,13 +6,18 @@ use super::{Reader, Wire, Writer};
 use smol_str::SmolStr;
 
 impl Wire for Address {
+    #[inline]
     fn write(&self, to: &mut Writer) {
         to.array(2);
         self.collection.write(to);
         self.key.write(to);
     }
 
+    #[inline]
     fn read(from: &mut Reader<'_>) -> Result<Self> {
+        if let Some(address) = from.expected_address() {
+            return Ok(address.clone());
+        }
         from.elements(|elements| Ok(Self { collection: elements.read()?, key: elements.read()? }))
     }
 }
@@ -41,6 +46,7 @@ impl Wire for serde_json::Value {
 }
 
 impl Wire for Value {
+    #[inline]
     fn write(&self, to: &mut Writer) {
         match self {
             Self::Json(json) => {
@@ -63,6 +69,7 @@ impl Wire for Value {
         }
     }
 
+    #[inline]
     fn read(from: &mut Reader<'_>) -> Result<Self> {
         from.elements(|elements| match elements.name()? {
             b"json" => Ok(Self::Json(elements.read()?)),

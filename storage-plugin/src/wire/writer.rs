@@ -64,8 +64,12 @@ impl Writer {
     }
 
     /// Writes an integer.
+    #[inline]
     pub fn int(&mut self, value: i64) {
-        written(encode::write_sint(&mut self.0.head, value));
+        match u64::try_from(value) {
+            Ok(value) => self.uint(value),
+            Err(_) => written(encode::write_sint(&mut self.0.head, value)),
+        }
     }
 
     /// Writes text.

@@ -2,7 +2,7 @@
 
 use storage_core::{Capabilities, ErrorKind, Feature, Limits, Retry, Stats};
 use storage_plugin::Outgoing;
-use storage_plugin::wire;
+use storage_plugin::wire::{self, Call, StoreCall};
 
 use crate::examples::{self, Example};
 use crate::node::{Node, Width};
@@ -72,6 +72,14 @@ fn keys_come_in_any_order() {
             pairs.reverse();
         }
     });
+}
+
+#[test]
+fn what_follows_a_map_is_no_key_of_it() {
+    let text = r#"["count", {"collection": "users"}, "filter", "{}"]"#;
+    let call = wire::call(Outgoing::new(head(text), []).into_incoming()).unwrap();
+    let Call::Store(StoreCall::Count(count)) = call else { panic!("{call:?}") };
+    assert_eq!(count.filter, None);
 }
 
 #[test]

@@ -41,28 +41,28 @@ pub(crate) fn requests() -> Vec<Example> {
 pub(crate) fn calls() -> Vec<StoreCall> {
     let scan = Scan { prefix: "a/".to_owned(), after: Some(cursor()), limit: 300, ..Scan::new(users()) };
     vec![
-        StoreCall::Get([ada(), Address::new("users", "bob").unwrap()].into_iter().collect()),
+        StoreCall::Get(vec![ada(), Address::new("users", "bob").unwrap()]),
         StoreCall::Write(batch()),
-        StoreCall::Scan(scan.clone()),
-        StoreCall::Keys(scan),
+        StoreCall::Scan(Box::new(scan.clone())),
+        StoreCall::Keys(Box::new(scan)),
         StoreCall::Query(Box::new(Query {
             sort: vec!["age:desc".parse().unwrap(), "name".parse().unwrap(), "a:b:asc".parse().unwrap()],
             after: Some(cursor()),
             ..Query::new(users(), filter())
         })),
-        StoreCall::ListRange(ListRange { address: ada(), start: 7, limit: 70_000 }),
-        StoreCall::Count(Count { collection: users(), filter: Some(filter()) }),
+        StoreCall::ListRange(Box::new(ListRange { address: ada(), start: 7, limit: 70_000 })),
+        StoreCall::Count(Box::new(Count { collection: users(), filter: Some(filter()) })),
         StoreCall::Collections,
         StoreCall::Clear(users()),
-        StoreCall::EnsureIndex(IndexSpec { unique: true, ..index() }),
+        StoreCall::EnsureIndex(Box::new(IndexSpec { unique: true, ..index() })),
         StoreCall::ListIndexes(users()),
-        StoreCall::DropIndex(users(), index().path),
-        StoreCall::Changes(Changes {
+        StoreCall::DropIndex(Box::new((users(), index().path))),
+        StoreCall::Changes(Box::new(Changes {
             collection: Some(users()),
             after: Some(cursor()),
             limit: 10,
             wait: Duration::from_millis(1500),
-        }),
+        })),
         StoreCall::Health,
         StoreCall::Stats,
         StoreCall::Maintain(Maintenance::Compact),

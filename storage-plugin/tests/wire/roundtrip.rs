@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use storage_core::{Error, Result, Written};
+use storage_core::{Address, Error, Record, Result, Timestamp, Value, Version, Written};
 use storage_plugin::wire::{self, Call, Wire};
 
 use crate::strategies as any;
@@ -44,6 +44,23 @@ proptest! {
     #[test]
     fn records(records in vec(option::of(any::record()), 0..40)) {
         comes_back(&records);
+    }
+
+    #[test]
+    fn records_asked_for(
+        records in vec(option::of(any::record()), 0..20),
+        others in vec(any::address(), 0..3),
+        order in prop::sample::select(vec![1, -1, 0]),
+    ) {
+        let mut asked: Vec<_> = records.iter().flatten().map(|record| record.address.clone()).collect();
+        match order {
+            1 => {}
+            -1 => asked.reverse(),
+            _ => asked.clear(),
+        }
+        asked.splice(asked.len() / 2..asked.len() / 2, others);
+        let reply = wire::ok(&records).into_incoming();
+        prop_assert_eq!(wire::reply_about::<Vec<Option<Record>>>(&asked, reply).unwrap(), records);
     }
 
     #[test]
@@ -118,6 +135,29 @@ proptest! {
         let failure = wire::reply::<()>(wire::error(&error).into_incoming()).unwrap_err();
         prop_assert!(!failure.panicked);
         prop_assert_eq!(parts(&failure.error), parts(&error));
+    }
+}
+
+#[test]
+fn names_that_are_asked_for_are_shared() {
+    let asked = ["a", "b", "c"].map(|key| Address::new("long".repeat(16), key.repeat(200)).unwrap());
+    let found = |address: &Address| Record {
+        address: Address::new(&address.collection, &address.key).unwrap(),
+        value: Value::bytes("x"),
+        version: Version::from_sequence(1),
+        created_at: Timestamp::from_millis(1),
+        updated_at: Timestamp::from_millis(1),
+        expires_at: None,
+    };
+    let records = [Some(found(&asked[0])), None, Some(found(&asked[2]))].to_vec();
+    let reply = wire::ok(&records).into_incoming();
+    let read: Vec<Option<Record>> = wire::reply_about(&asked, reply).unwrap();
+    assert_eq!(read, records);
+    for (record, asked) in read.iter().zip(&asked) {
+        if let Some(Record { address, .. }) = record {
+            assert_eq!(address.collection.as_str().as_ptr(), asked.collection.as_str().as_ptr());
+            assert_eq!(address.key.as_str().as_ptr(), asked.key.as_str().as_ptr());
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn key() -> impl Strategy<Value = Key> {
     "[^\\x00]{1,128}".prop_map(|key| Key::new(key).unwrap())
 }
 
-fn address() -> impl Strategy<Value = Address> {
+pub(crate) fn address() -> impl Strategy<Value = Address> {
     (collection(), key()).prop_map(|(collection, key)| Address { collection, key })
 }
 
@@ -296,21 +296,22 @@ fn changes() -> impl Strategy<Value = Changes> {
 pub(crate) fn call() -> impl Strategy<Value = StoreCall> {
     let tasks = [Maintenance::Sweep, Maintenance::Analyse, Maintenance::Compact, Maintenance::Verify];
     prop_oneof![
-        vec(address(), 0..40).prop_map(|keys| StoreCall::Get(keys.into())),
+        vec(address(), 0..40).prop_map(StoreCall::Get),
         batch().prop_map(StoreCall::Write),
-        scan().prop_map(StoreCall::Scan),
-        scan().prop_map(StoreCall::Keys),
+        scan().prop_map(|scan| StoreCall::Scan(Box::new(scan))),
+        scan().prop_map(|scan| StoreCall::Keys(Box::new(scan))),
         query().prop_map(|query| StoreCall::Query(Box::new(query))),
-        (address(), any::<u64>(), any::<u32>())
-            .prop_map(|(address, start, limit)| StoreCall::ListRange(ListRange { address, start, limit })),
+        (address(), any::<u64>(), any::<u32>()).prop_map(|(address, start, limit)| StoreCall::ListRange(
+            Box::new(ListRange { address, start, limit })
+        )),
         (collection(), option::of(filter()))
-            .prop_map(|(collection, filter)| StoreCall::Count(Count { collection, filter })),
+            .prop_map(|(collection, filter)| StoreCall::Count(Box::new(Count { collection, filter }))),
         Just(StoreCall::Collections),
         collection().prop_map(StoreCall::Clear),
-        index().prop_map(StoreCall::EnsureIndex),
+        index().prop_map(|index| StoreCall::EnsureIndex(Box::new(index))),
         collection().prop_map(StoreCall::ListIndexes),
-        (collection(), path()).prop_map(|(collection, path)| StoreCall::DropIndex(collection, path)),
-        changes().prop_map(StoreCall::Changes),
+        (collection(), path()).prop_map(|index| StoreCall::DropIndex(Box::new(index))),
+        changes().prop_map(|changes| StoreCall::Changes(Box::new(changes))),
         select(vec![StoreCall::Health, StoreCall::Stats, StoreCall::Close]),
         select(tasks.to_vec()).prop_map(StoreCall::Maintain),
     ]
