@@ -222,9 +222,7 @@ impl Outgoing {
     #[inline]
     pub fn into_raw(mut self) -> Message {
         let Sent { blobs, slices: Slices(slices), .. } = &mut *self.0;
-        for blob in blobs {
-            slices.push(Slice { data: blob.as_ptr(), len: blob.len() });
-        }
+        slices.extend(blobs.iter().map(|blob| Slice { data: blob.as_ptr(), len: blob.len() }));
         let sent = Box::into_raw(self.0);
         // SAFETY: `sent` is the box that was just let go of, and nobody else has it yet.
         let Sent { head, slices: Slices(slices), .. } = unsafe { &*sent };

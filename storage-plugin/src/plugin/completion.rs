@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::Outgoing;
 use crate::abi::Done;
@@ -38,7 +38,7 @@ pub(super) struct Pending {
     callback: Callback,
     is_taken: AtomicBool,
     gate: &'static Gate,
-    task: OnceLock<AbortHandle>,
+    task: OnceLock<JoinHandle<()>>,
 }
 
 impl Pending {
@@ -47,7 +47,7 @@ impl Pending {
     }
 
     /// Says which task does the work.
-    pub(super) fn set_task(&self, task: AbortHandle) {
+    pub(super) fn set_task(&self, task: JoinHandle<()>) {
         // There is one task for a call, so that this is set once.
         let _ = self.task.set(task);
     }

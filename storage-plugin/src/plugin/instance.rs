@@ -141,8 +141,7 @@ impl Instance {
             self.discard(work);
             return Answer::Ready(wire::error(&shut_down()));
         };
-        let task = self.handle.spawn(Task::new(work, Arc::clone(&call)));
-        call.set_task(task.abort_handle());
+        call.set_task(self.handle.spawn(Task::new(work, Arc::clone(&call))));
         Answer::Pending(number)
     }
 
