@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
-use mongodb::options::WriteConcern;
+use mongodb::options::{ClientOptions, WriteConcern};
 use mongodb::{ClientSession, Collection, Database};
-use storage_core::{CollectionName, Error, ErrorKind, Result, Version, VersionSource};
+use storage_core::{CollectionName, Error, ErrorKind, Result, Retry, Version, VersionSource};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use crate::config::MongoConfig;
 use crate::error::{EXISTS, code, driver};
@@ -23,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(60 * 60);
 /// before its time.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// The connections to a server that the driver makes at most unless `maxPoolSize` says otherwise.
+const MAX_POOL_SIZE: usize = 10;
+
 /// An open database.
 pub(crate) struct Client {
     pub(crate) client: mongodb::Client,
@@ -32,6 +37,10 @@ pub(crate) struct Client {
     /// Whether the server has the command `bulkWrite`, as far as is known. MongoDB has it from 8.0 on.
     pub(crate) bulk_write: AtomicBool,
     pub(crate) monitor: Arc<Monitor>,
+    /// The calls that the driver has at once, as many as it has connections; all others wait here. Its own queue does not
+    /// forget calls that are given up: it gets to see one of them twice a second, so that after an outage that hundreds of
+    /// calls did not wait for, nobody would get a connection for minutes.
+    turns: Semaphore,
     versions: VersionSource,
     pub(crate) reads: AtomicU64,
     pub(crate) writes: AtomicU64,
@@ -54,14 +63,16 @@ impl Client {
             let mut options = config.driver_options().await?;
             let monitor = Monitor::of(&mut options);
             let concern = options.write_concern.clone().unwrap_or_else(WriteConcern::majority);
+            let turns = Semaphore::new(connections(&options));
             let client = mongodb::Client::with_options(options).map_err(driver)?;
             let database = client.database(config.database());
             let topology = Topology::of(&database).await.map_err(driver)?;
-            Ok((client, database, topology, monitor, concern))
+            Ok((client, database, topology, monitor, turns, concern))
         };
-        let (client, database, topology, monitor, concern) = tokio::time::timeout(config.timeout, connecting)
-            .await
-            .unwrap_or_else(|_| Err(late(config.timeout).with_retry(storage_core::Retry::Safe)))?;
+        let (client, database, topology, monitor, turns, concern) =
+            tokio::time::timeout(config.timeout, connecting)
+                .await
+                .unwrap_or_else(|_| Err(late(config.timeout).with_retry(Retry::Safe)))?;
         Ok(Self {
             client,
             database,
@@ -69,6 +80,7 @@ impl Client {
             topology,
             bulk_write: AtomicBool::new(true),
             monitor,
+            turns,
             versions: VersionSource::new(),
             reads: AtomicU64::new(0),
             writes: AtomicU64::new(0),
@@ -109,10 +121,7 @@ impl Client {
         &self,
         request: impl Future<Output = mongodb::error::Result<T>>,
     ) -> Result<T> {
-        match tokio::time::timeout(self.timeout, request).await {
-            Ok(result) => result.map_err(driver),
-            Err(_) => Err(late(self.timeout)),
-        }
+        self.limited(self.timeout, request).await
     }
 
     /// As [`within`](Self::within), for work that may take long, such as building an index.
@@ -120,9 +129,31 @@ impl Client {
         &self,
         request: impl Future<Output = mongodb::error::Result<T>>,
     ) -> Result<T> {
-        match tokio::time::timeout(PATIENCE, request).await {
+        self.limited(PATIENCE, request).await
+    }
+
+    async fn limited<T>(
+        &self,
+        limit: Duration,
+        request: impl Future<Output = mongodb::error::Result<T>>,
+    ) -> Result<T> {
+        let until = Instant::now() + limit;
+        let turn = match self.turns.try_acquire() {
+            Ok(turn) => Some(turn),
+            Err(_) => {
+                let _waiting = self.monitor.wait();
+                let turn = timeout_at(until, self.turns.acquire()).await;
+                // When others give up, so may this call: it is not to begin then.
+                turn.ok().and_then(std::result::Result::ok).filter(|_| Instant::now() < until)
+            }
+        };
+        let Some(_turn) = turn else {
+            let message = format!("no connection was free within {limit:?}");
+            return Err(Error::new(ErrorKind::Timeout, message).with_retry(Retry::Safe));
+        };
+        match timeout_at(until, request).await {
             Ok(result) => result.map_err(driver),
-            Err(_) => Err(late(PATIENCE)),
+            Err(_) => Err(late(limit)),
         }
     }
 
@@ -201,6 +232,16 @@ impl Client {
             let _ = tokio::time::timeout(self.timeout, self.client.clone().shutdown().into_future()).await;
         }
     }
+}
+
+/// How many connections the driver makes at most.
+fn connections(options: &ClientOptions) -> usize {
+    let of_each = match options.max_pool_size {
+        Some(0) => return Semaphore::MAX_PERMITS,
+        Some(size) => usize::try_from(size).unwrap_or(usize::MAX),
+        None => MAX_POOL_SIZE,
+    };
+    of_each.saturating_mul(options.hosts.len().max(1)).min(Semaphore::MAX_PERMITS)
 }
 
 /// Locks a set. Each change of it is whole, also one that panics.

@@ -31,7 +31,7 @@ pub struct PoolStats {
 pub(crate) struct Monitor {
     created: AtomicU64,
     closed: AtomicU64,
-    asked: AtomicU64,
+    waiting: AtomicU64,
     got: AtomicU64,
     failed: AtomicU64,
     returned: AtomicU64,
@@ -57,7 +57,6 @@ impl Monitor {
         let count = match event {
             CmapEvent::ConnectionCreated(_) => &self.created,
             CmapEvent::ConnectionClosed(_) => &self.closed,
-            CmapEvent::ConnectionCheckoutStarted(_) => &self.asked,
             CmapEvent::ConnectionCheckedOut(_) => &self.got,
             CmapEvent::ConnectionCheckoutFailed(_) => &self.failed,
             CmapEvent::ConnectionCheckedIn(_) => &self.returned,
@@ -66,16 +65,31 @@ impl Monitor {
         count.fetch_add(1, Relaxed);
     }
 
+    /// Counts a call that waits for its turn, until this is dropped.
+    pub(crate) fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Relaxed);
+        Waiting(&self.waiting)
+    }
+
     pub(crate) fn stats(&self) -> PoolStats {
         let count = |count: &AtomicU64| count.load(Relaxed);
         // They are not read at one moment, so a difference may seem to be below zero.
         PoolStats {
             open: count(&self.created).saturating_sub(count(&self.closed)),
             in_use: count(&self.got).saturating_sub(count(&self.returned)),
-            waiting: count(&self.asked).saturating_sub(count(&self.got) + count(&self.failed)),
+            waiting: count(&self.waiting),
             connects: count(&self.created),
             failures: count(&self.failed),
             commands: count(&self.commands),
         }
+    }
+}
+
+/// A call that waits for its turn.
+pub(crate) struct Waiting<'m>(&'m AtomicU64);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
