@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde_json::{Value as Tree, json};
 use storage_core::{Backend, Result, TypeDescriptor};
 use storage_plugin::host::{LoadLimits, Plugin};
-use storage_testkit::servers::{PostgresServer, PostgresSettings, free_port};
+use storage_testkit::servers::{MongoServer, MongoSettings, PostgresServer, PostgresSettings, free_port};
 use storage_testkit::{Fixture, Harness};
 use tempfile::TempDir;
 
@@ -34,6 +34,11 @@ mod postgres {
     storage_testkit::differential!(super::postgres());
 }
 
+/// The groups in which each call crosses the border in its own way; its server is too slow for all of them a third time.
+mod mongo {
+    storage_testkit::conformance!(only crud batches expiry transactions errors_and_life: super::mongo());
+}
+
 fn memory_inline() -> Memory {
     static PLUGIN: OnceLock<Arc<Plugin>> = OnceLock::new();
     Memory(load(&PLUGIN, || build::example("memory_plugin")))
@@ -52,6 +57,11 @@ fn file() -> Files {
 fn postgres() -> Schemas {
     static PLUGIN: OnceLock<Arc<Plugin>> = OnceLock::new();
     Schemas(load(&PLUGIN, || build::backend("storage-postgres")))
+}
+
+fn mongo() -> Databases {
+    static PLUGIN: OnceLock<Arc<Plugin>> = OnceLock::new();
+    Databases(load(&PLUGIN, || build::backend("storage-mongo")))
 }
 
 fn load(once: &OnceLock<Arc<Plugin>>, library: impl FnOnce() -> PathBuf) -> Arc<Plugin> {
@@ -137,7 +147,7 @@ impl Fixture for Directory {
 /// PostgreSQL stores in schemas of their own, on one server.
 struct Schemas(Arc<Plugin>);
 
-static SERVER: LazyLock<PostgresServer> =
+static POSTGRES: LazyLock<PostgresServer> =
     LazyLock::new(|| PostgresServer::start(&PostgresSettings::default()).expect("a server"));
 
 #[async_trait]
@@ -157,7 +167,7 @@ struct Schema {
 #[async_trait]
 impl Fixture for Schema {
     async fn open(&self) -> Result<Arc<dyn Backend>> {
-        let url = format!("{}?schema=test{}", SERVER.url(), self.number);
+        let url = format!("{}?schema=test{}", POSTGRES.url(), self.number);
         self.plugin.open(self.plugin.config_from_url(&url)?).await
     }
 
@@ -172,5 +182,52 @@ impl Fixture for Schema {
     async fn open_bad_endpoint(&self) -> Result<Arc<dyn Backend>> {
         let url = format!("postgres://storage@127.0.0.1:{}/storage", free_port()?);
         self.plugin.open(self.plugin.config_from_url(&url)?).await
+    }
+}
+
+/// MongoDB stores in databases of their own, on one server.
+struct Databases(Arc<Plugin>);
+
+static MONGO: LazyLock<MongoServer> =
+    LazyLock::new(|| MongoServer::start(&MongoSettings::default()).expect("a server"));
+
+#[async_trait]
+impl Harness for Databases {
+    async fn create(&self) -> Result<Box<dyn Fixture>> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(Database { plugin: Arc::clone(&self.0), number }))
+    }
+}
+
+struct Database {
+    plugin: Arc<Plugin>,
+    number: u64,
+}
+
+impl Database {
+    async fn open_at(&self, address: &str) -> Result<Arc<dyn Backend>> {
+        // The stand-in takes seconds for a thousand writes, and many tests share it.
+        let url = format!("mongodb://{address}/test{}?timeout=60s", self.number);
+        self.plugin.open(self.plugin.config_from_url(&url)?).await
+    }
+}
+
+#[async_trait]
+impl Fixture for Database {
+    async fn open(&self) -> Result<Arc<dyn Backend>> {
+        self.open_at(&MONGO.address()).await
+    }
+
+    fn persistent(&self) -> bool {
+        true
+    }
+
+    fn secrets(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn open_bad_endpoint(&self) -> Result<Arc<dyn Backend>> {
+        self.open_at(&format!("127.0.0.1:{}", free_port()?)).await
     }
 }
