@@ -188,19 +188,17 @@ impl Client {
         if known(&self.expiring).contains(collection) {
             return Ok(());
         }
-        let making = async {
-            let _making = self.making.lock().await;
-            if !known(&self.expiring).contains(collection) {
-                let index = doc! {
-                    "key": {field::EXPIRES_AT: 1}, "name": "storage_expires_at", "expireAfterSeconds": GRACE.as_secs() as i64,
-                };
-                let command = doc! {"createIndexes": self.layout.records(collection), "indexes": [index]};
-                self.database.run_command(command).await?;
-                known(&self.expiring).insert(collection.clone());
-            }
-            Ok(())
+        let _making = self.making().await?;
+        if known(&self.expiring).contains(collection) {
+            return Ok(());
+        }
+        let index = doc! {
+            "key": {field::EXPIRES_AT: 1}, "name": "storage_expires_at", "expireAfterSeconds": GRACE.as_secs() as i64,
         };
-        self.patiently(making).await
+        let command = doc! {"createIndexes": self.layout.records(collection), "indexes": [index]};
+        self.patiently(self.database.run_command(command).into_future()).await?;
+        known(&self.expiring).insert(collection.clone());
+        Ok(())
     }
 
     /// Makes a collection of the database if it is not there, so that a transaction does not have to: not all servers take
@@ -209,20 +207,23 @@ impl Client {
         if known(&self.made).contains(collection) {
             return Ok(());
         }
-        // Waiting for others to make theirs counts as well.
-        let making = async {
-            let _making = self.making.lock().await;
-            if known(&self.made).contains(collection) {
-                return Ok(());
-            }
-            self.database.run_command(doc! {"create": self.layout.records(collection)}).await.map(drop)
-        };
-        match self.within(making).await {
+        let _making = self.making().await?;
+        if known(&self.made).contains(collection) {
+            return Ok(());
+        }
+        let create = self.database.run_command(doc! {"create": self.layout.records(collection)});
+        match self.within(create.into_future()).await {
             Err(error) if code(&error) != Some(EXISTS) => return Err(error),
             _ => {}
         }
         known(&self.made).insert(collection.clone());
         Ok(())
+    }
+
+    /// The turn to make a collection or its index, for which no call waits longer than it may.
+    async fn making(&self) -> Result<tokio::sync::MutexGuard<'_, ()>> {
+        let turn = tokio::time::timeout(self.timeout, self.making.lock()).await;
+        turn.map_err(|_| late(self.timeout).with_retry(Retry::Safe))
     }
 
     /// Ends the calls under way, and the connections.

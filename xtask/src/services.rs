@@ -61,7 +61,8 @@ const POLICY: &str = "/usr/sbin/policy-rc.d";
 Examples:
   eval \"$(cargo xtask services up)\"     start all, and let the tests of this shell use them
   cargo xtask services up redis         one of redis, redis-tls, redis-cluster, redis-sentinel, postgres,
-                                        postgres-replica, postgres-tls, pgbouncer
+                                        postgres-replica, postgres-tls, pgbouncer, mongo,
+                                        mongo-standalone, mongo-tls
   cargo xtask services down             end what was started, and remove its files"
 )]
 pub(crate) struct Services {
