@@ -94,6 +94,7 @@ impl MongoBackend {
         capabilities.coalesce_reads = Coalescing::Pays;
         capabilities.coalesce_writes = Coalescing::Pays;
         capabilities.limits.batch_len = BATCH_LEN;
+        capabilities.limits.atomic_len = BATCH_LEN;
         // The names and lengths of the fields that hold it come to it.
         capabilities.limits.value_bytes = MAX_VALUE_BYTES - (1 << 10);
         capabilities.limits.json_depth = JSON_DEPTH;
