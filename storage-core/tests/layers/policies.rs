@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use storage_core::layer::{Around, Guard, Retry, Timeout};
 use storage_core::{
-    Backend, Batch, Capabilities, Changes, CollectionName, ErrorKind, Feature, Maintenance, Mutation,
-    Retry as Class, Scan, Value,
+    AtomicScope, Backend, Batch, Capabilities, Changes, CollectionName, ErrorKind, Feature, Maintenance,
+    Mutation, Retry as Class, Scan, Value,
 };
 use tokio::time::Instant;
 
@@ -31,6 +31,31 @@ async fn guard_refuses_before_any_io() {
 
     assert_eq!(guarded.get(&[at("a"), at("no")]).await.unwrap().len(), 2);
     assert_eq!(fake.count(), 1);
+}
+
+#[tokio::test]
+async fn guard_holds_atomic_batches_to_limits_of_their_own() {
+    let mut capabilities = Capabilities::none().native([Feature::Put, Feature::Bytes, Feature::Atomic]);
+    capabilities.atomic_scope = AtomicScope::Store;
+    (capabilities.limits.atomic_len, capabilities.limits.atomic_bytes) = (2, 1_000);
+    let fake = Arc::new(Fake::with(capabilities));
+    let guarded = Around::new(Guard, fake.clone());
+    let puts = |many: usize, bytes: usize| {
+        (0..many).map(|n| Mutation::put(at(&n.to_string()), Value::bytes(vec![0; bytes]))).collect()
+    };
+
+    for (many, bytes, limit) in
+        [(3, 1, "limit of this backend is 2"), (2, 600, "limit of this backend is 1000")]
+    {
+        let error = guarded.write(&Batch::atomic(puts(many, bytes))).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        assert!(error.message().contains("atomic") && error.message().contains(limit), "{error}");
+    }
+    assert_eq!(fake.count(), 0);
+    assert_eq!(guarded.write(&Batch::atomic(puts(2, 1))).await.unwrap().len(), 2);
+    assert_eq!(guarded.write(&Batch::independent(puts(3, 600))).await.unwrap().len(), 3);
+    // What is one mutation is done at once anyway.
+    assert_eq!(guarded.write(&Batch::atomic(puts(1, 2_000))).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -162,6 +162,14 @@ fn what_more_batches_do_not_answer_sooner_goes_in_few() {
 }
 
 #[test]
+fn a_wide_window_that_gains_nothing_narrows() {
+    let mut simulation = Simulation::new(queueing(1, 0.0, 1e-8, 2e-6), 128);
+    simulation.window.size = MAX;
+    let Seen { size, .. } = simulation.run(60_000);
+    assert!(size < 12.0, "mean size {size}");
+}
+
+#[test]
 fn a_few_cores_are_used_and_not_flooded() {
     let Seen { size, .. } = Simulation::new(queueing(4, 1e-4, 5e-4, 2e-5), 128).run(20_000);
     assert!((2.0..=12.0).contains(&size), "mean size {size}");
