@@ -36,7 +36,8 @@ pub(crate) enum Set {
     Redis,
     /// Clients of one PostgreSQL server, which is started on a loopback port, syncing every commit
     Postgres,
-    /// Clients of one server that speaks MongoDB's protocol, which is started on a loopback port, syncing every commit
+    /// Clients of one server that speaks MongoDB's protocol, which is started on a loopback port and syncs its journal
+    /// now and then
     Mongo,
     /// Backends linked in and as plugins
     Plugins,
@@ -108,8 +109,8 @@ impl Place {
             Set::Embedded | Set::Postgres | Set::Mongo => None,
         };
         let postgres = if set == Set::Postgres { Some(Postgres::start(sync_delay)?) } else { None };
-        let journaled = MongoSettings { journaled: true, ..MongoSettings::default() };
-        let mongo = if set == Set::Mongo { Some(MongoServer::start(&journaled)?) } else { None };
+        let mongo =
+            if set == Set::Mongo { Some(MongoServer::start(&MongoSettings::default())?) } else { None };
         Ok(Self { directory: directory.to_owned(), plugins: plugins.to_owned(), redis, postgres, mongo })
     }
 
@@ -195,7 +196,7 @@ pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
         "opendal-postgres" => Arc::new(opendal::OpenDal::postgres(place.postgres()?)?),
         "storage-mongo" => {
             let backend = storage_registry::open_backend(&place.mongo()?).await?;
-            Arc::new(storage::Storage::new("storage-mongo", backend, Durability::Synced)?)
+            Arc::new(storage::Storage::new("storage-mongo", backend, Durability::NotSynced)?)
         }
         "mongodb-raw" => Arc::new(mongodb::Mongodb::open(&place.mongo()?).await?),
         "mongodb-group" => Arc::new(mongodb_group::MongodbGroup::open(&place.mongo()?).await?),

@@ -127,7 +127,7 @@ impl Mongodb {
         let info = PeerInfo {
             name: "mongodb-raw",
             version: super::version_of("mongodb"),
-            durability: Durability::Synced,
+            durability: Durability::NotSynced,
             how: "one client with its pool; a command for each call, $in and one update command for many; w: majority",
         };
         Ok(Self { info, driver: Driver::open(url, "raw").await? })

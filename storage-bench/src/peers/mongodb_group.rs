@@ -24,7 +24,7 @@ impl MongodbGroup {
         let info = PeerInfo {
             name: "mongodb-group",
             version: super::version_of("mongodb"),
-            durability: Durability::Synced,
+            durability: Durability::NotSynced,
             how: "raw; what waits goes in one command, $in or an update of many, 3 of a kind in flight",
         };
         let driver = Driver::open(url, "grouped").await?;
