@@ -28,7 +28,7 @@ const LARGE_GET: usize = 64;
 /// - There is no timer and no waiting for company: while fewer batches are in flight than may be, a call
 ///   goes at once, as it is. What comes while they are all in flight waits, and goes together next.
 /// - A get of 64 keys or more is a batch already: it goes at once and as it is, whatever is in flight.
-/// - How many may be in flight, from 1 to 32, follows from the measured throughput.
+/// - How many may be in flight, from 1 to 32, follows from how long calls take: as few as do not make them take longer.
 /// - Mutations of one record keep the order in which the calls came, whatever they go in; others may pass.
 ///   Atomic batches go straight and have no order with calls that run at the same time.
 /// - A caller that is dropped takes nobody with it: its call is not sent if it waits, and is finished if it
