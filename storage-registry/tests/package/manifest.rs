@@ -111,6 +111,17 @@ fn mistakes_are_named_with_their_place() {
 }
 
 #[test]
+fn limits_that_an_earlier_version_did_not_know_are_the_default() {
+    let offered = Capabilities::none().native([Feature::Get]);
+    let mut capabilities = toml::Table::try_from(&offered).unwrap();
+    let limits = capabilities["limits"].as_table_mut().unwrap();
+    assert!(limits.remove("atomic_len").is_some() && limits.remove("atomic_bytes").is_some());
+    let table: toml::Table = toml::Table::from_iter([("capabilities".to_owned(), capabilities.into())]);
+    let manifest: Manifest = format!("{}\n{table}", text()).parse().unwrap();
+    assert_eq!(manifest.capabilities, Some(offered));
+}
+
+#[test]
 fn features_of_later_versions_are_left_out() {
     let mut capabilities = toml::Table::try_from(Capabilities::none().native([Feature::Get])).unwrap();
     capabilities["features"].as_table_mut().unwrap().insert("time_travel".into(), "native".into());
