@@ -148,7 +148,9 @@ impl Client {
             }
         };
         let Some(_turn) = turn else {
-            let message = format!("no connection was free within {limit:?}");
+            let message = format!(
+                "no connection was free within {limit:?}: make fewer calls at once, or raise maxPoolSize"
+            );
             return Err(Error::new(ErrorKind::Timeout, message).with_retry(Retry::Safe));
         };
         match timeout_at(until, request).await {
