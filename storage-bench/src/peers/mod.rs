@@ -9,6 +9,7 @@ pub(crate) mod postgres;
 mod queue;
 mod redb;
 mod redis;
+mod redis_group;
 mod sqlite;
 mod sqlx;
 mod sqlx_group;
@@ -59,7 +60,9 @@ impl Set {
                 "opendal-persy",
                 "opendal-sled",
             ],
-            Self::Redis => &["storage-redis", "storage-redis-plain", "redis-raw", "opendal-redis"],
+            Self::Redis => {
+                &["storage-redis", "storage-redis-plain", "redis-raw", "redis-group", "opendal-redis"]
+            }
             Self::Postgres => &[
                 "storage-postgres",
                 "sqlx-raw",
@@ -180,6 +183,7 @@ pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
             Arc::new(storage::Storage::new("storage-redis.so", backend, Durability::NotSynced)?)
         }
         "redis-raw" => Arc::new(redis::Redis::open(&place.redis()?).await?),
+        "redis-group" => Arc::new(redis_group::RedisGroup::open(&place.redis()?).await?),
         "opendal-redis" => Arc::new(opendal::OpenDal::redis(&place.redis()?)?),
         "storage-postgres" => {
             let backend = storage_registry::open_backend(&place.postgres()?.server().url()).await?;

@@ -23,9 +23,14 @@ impl Redis {
         };
         Ok(Self { info, connection: redis::Client::open(url)?.get_multiplexed_async_connection().await? })
     }
+
+    /// The one connection.
+    pub(super) fn connection(&self) -> MultiplexedConnection {
+        self.connection.clone()
+    }
 }
 
-fn key(key: &str) -> String {
+pub(super) fn key(key: &str) -> String {
     format!("raw:{key}")
 }
 

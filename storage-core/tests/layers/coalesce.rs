@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use storage_core::layer::{Around, Coalesce, Guard};
 use storage_core::{
-    Backend, Batch, Capabilities, Change, Coalescing, Effect, Error, ErrorKind, Feature, Mutation, Retry,
-    Value,
+    Backend, Batch, Capabilities, Change, Coalescing, Effect, Error, ErrorKind, Feature, Mutation, Result,
+    Retry, Value, Written,
 };
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -33,6 +33,18 @@ async fn settle() {
 
 fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Starts a call on `hot`, and one on 40 other records: while that is in flight, the share of a place is ten.
+async fn begin_with_hot(store: &Arc<Coalesce>) -> JoinSet<(&'static str, Result<Vec<Result<Written>>>)> {
+    let large = (0..40).map(|i| put(&format!("large{i}")).mutations.remove(0)).collect();
+    let mut tasks = JoinSet::new();
+    for (key, batch) in [("hot", increment("hot")), ("large", Batch::independent(large))] {
+        let store = store.clone();
+        tasks.spawn(async move { (key, store.write(&batch).await) });
+        settle().await;
+    }
+    tasks
 }
 
 /// Fills the four places that the window starts with, with gets.
@@ -75,9 +87,54 @@ async fn concurrent_gets_go_together_and_each_gets_its_own() {
     while let Some(done) = tasks.join_next().await {
         done.unwrap();
     }
-    assert_eq!(fake.count(), 5, "four go straight, the others together: {:?}", fake.batch_lens());
+    let lens = fake.batch_lens();
+    assert_eq!(lens.len(), 8, "four go straight, the others together, in four parts: {lens:?}");
+    assert!(lens[4..].iter().all(|len| (45..=50).contains(len)), "parts alike: {lens:?}");
     assert_eq!(begun.elapsed(), 2 * DELAY);
     assert!(fake.most_flying.load(Ordering::SeqCst) <= 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_come_back_together_go_together_again_in_parts_alike() {
+    let fake = Fake::slow(DELAY);
+    let store = over(&fake);
+    let mut tasks = JoinSet::new();
+    for i in 0..128 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            for _ in 0..10 {
+                store.get(&[at(&format!("k{i}"))]).await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let lens = fake.batch_lens();
+    assert_eq!(lens.iter().sum::<usize>(), 1_280);
+    // Not one batch of nearly all, and three calls alone beside it, again and again.
+    assert!(lens.iter().all(|len| *len <= 40), "{lens:?}");
+    assert!(lens.len() < 100, "{lens:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_merged_batches_those_who_come_at_once_go_together() {
+    let fake = Fake::slow(DELAY);
+    let store = over(&fake);
+    let mut straight = occupy(&store);
+    settle().await;
+    let get = |key: &str| {
+        let (store, key) = (store.clone(), at(key));
+        tokio::spawn(async move { store.get(&[key]).await.unwrap() })
+    };
+    let waiting: Vec<_> = (0..8).map(|i| get(&format!("waiting{i}"))).collect();
+    while straight.join_next().await.is_some() {}
+    settle().await;
+    assert_eq!(fake.batch_lens(), [1, 1, 1, 1, 3, 3, 2], "three places are taken, one is free");
+    let late: Vec<_> = (0..3).map(|i| get(&format!("late{i}"))).collect();
+    settle().await;
+    assert_eq!(fake.batch_lens()[7..], [3], "they do not wait for a place, nor does one take it alone");
+    for task in waiting.into_iter().chain(late) {
+        task.await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,7 +196,7 @@ async fn mutations_of_a_key_keep_the_order_of_their_calls() {
     for (key, values) in of_key {
         assert!(values.len() > 100 && values.is_sorted(), "{key} was written out of order");
     }
-    assert!(fake.count() < 150, "{} batches", fake.count());
+    assert!(fake.count() < 300, "{} batches", fake.count());
     assert!(fake.most_flying.load(Ordering::SeqCst) > 1);
 }
 
@@ -231,23 +288,23 @@ async fn an_error_of_the_batch_goes_to_every_caller() {
     }
     settle().await;
     let told = Error::new(ErrorKind::Unavailable, "told to").with_retry(Retry::Safe);
-    // The four that went straight get it too, whoever asks first.
-    fake.faults.lock().unwrap().extend(vec![told; 5]);
+    // The four that went straight get it too, whoever asks first, and the others go in three parts.
+    fake.faults.lock().unwrap().extend(vec![told; 7]);
     straight.join_all().await;
     for result in tasks.join_all().await {
         let error = result.unwrap_err();
         assert_eq!((error.kind(), error.retry()), (ErrorKind::Unavailable, Retry::Safe));
         assert_eq!(error.to_string(), "fake get: told to");
     }
-    assert_eq!(fake.count(), 5);
+    assert_eq!(fake.batch_lens()[4..], [2, 2, 1]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_call_fails_alone() {
     let fake = Fake::slow(DELAY);
     let store = over(&fake);
-    let mut tasks = JoinSet::new();
-    for key in ["hot", "hot", "bad", "good", "hot"] {
+    let mut tasks = begin_with_hot(&store).await;
+    for key in ["hot", "bad", "good", "hot"] {
         let store = store.clone();
         // All wait for `hot`, so that they go together.
         let mut batch = increment("hot");
@@ -261,10 +318,11 @@ async fn a_bad_call_fails_alone() {
         match key {
             "bad" => assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput),
             "good" => assert_eq!(result.unwrap().len(), 2),
+            "large" => assert_eq!(result.unwrap().len(), 40),
             _ => assert_eq!(result.unwrap().len(), 1),
         }
     }
-    assert_eq!(fake.batch_lens(), [1, 6, 1, 2, 2, 1], "the merged batch, then each for itself");
+    assert_eq!(fake.batch_lens(), [1, 40, 6, 1, 2, 2, 1], "the merged batch, then each for itself");
 }
 
 #[tokio::test(start_paused = true)]
@@ -285,15 +343,15 @@ async fn a_damaged_record_fails_its_reader_alone() {
         }
     }
     straight.join_all().await;
-    assert!(fake.batch_lens().contains(&3), "they went together: {:?}", fake.batch_lens());
+    assert_eq!(fake.batch_lens()[4..], [2, 1, 1, 1], "two went together, then each for itself");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_an_error_and_the_lane_goes_on() {
     let fake = Fake::slow(DELAY);
     let store = over(&fake);
-    let mut tasks = JoinSet::new();
-    for key in ["hot", "panic", "good"] {
+    let mut tasks = begin_with_hot(&store).await;
+    for key in ["panic", "good"] {
         let store = store.clone();
         let mut batch = increment("hot");
         batch.mutations.push(increment(key).mutations.remove(0));
@@ -301,7 +359,7 @@ async fn a_panic_is_an_error_and_the_lane_goes_on() {
         settle().await;
     }
     for (key, result) in tasks.join_all().await {
-        if key == "hot" {
+        if key == "hot" || key == "large" {
             result.unwrap();
         } else {
             let error = result.unwrap_err();

@@ -1,6 +1,5 @@
 //! One kind of call on its way: what is in flight and what waits.
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +8,7 @@ use tokio::runtime::{Handle, Id};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use super::claim::{Claim, Claims};
 use super::queue::{Few, Load, Queue, Waiting};
 use super::watch::{PATIENCE, Watch};
 use super::window::{Landing, Window};
@@ -50,9 +50,11 @@ struct State<K: Kind> {
     flying: usize,
     /// Flights of merged batches.
     merged: usize,
-    /// The records in flight, by hash.
-    flying_keys: HashSet<u64>,
+    /// What is in flight.
+    claims: Claims,
     queue: Queue<K>,
+    /// Whether those who wait for company will be sent.
+    gathering: bool,
     /// The runtimes whose calls are looked after.
     watched: Vec<Id>,
     closed: bool,
@@ -70,8 +72,9 @@ impl<K: Kind> Lane<K> {
             window: Window::new(),
             flying: 0,
             merged: 0,
-            flying_keys: HashSet::new(),
+            claims: Claims::default(),
             queue: Queue::new(),
+            gathering: false,
             watched: Vec::new(),
             closed: false,
         };
@@ -106,20 +109,26 @@ impl<K: Kind> Lane<K> {
     }
 
     fn enter(&self, items: &[K::Item]) -> Result<Entry<K>> {
-        let hash = |item| K::ordered(item).map(|address| self.0.hasher.hash_one(address));
-        let keys: Few<u64> = items.iter().filter_map(hash).collect();
+        let claim = |item| K::ordered(item).map(|address| self.0.hasher.hash_one(address));
+        let claims: Few<Claim> = items.iter().filter_map(claim).collect();
         let mut state = self.0.lock();
         if state.closed {
             return Err(Error::new(ErrorKind::Closed, "the store has been closed: open it again"));
         }
-        if state.flying < state.window.size() && !state.must_wait(&keys) {
+        let may_go = state.flying < state.window.size() && !state.must_wait(&claims);
+        // Where others go together, one alone takes a place that many could have.
+        if may_go && state.merged == 0 {
             state.flying += 1;
-            state.flying_keys.extend(&keys);
+            state.claims.add(&claims, items.len());
             drop(state);
-            return Ok(Entry::Straight(Flight::new(&self.0, keys, false)));
+            return Ok(Entry::Straight(Flight::new(&self.0, claims, items.len(), false)));
         }
         let (reply, receiver) = oneshot::channel();
         let (since, runtime) = (Instant::now(), Handle::current());
+        let gather = (may_go && !state.gathering).then(|| {
+            state.gathering = true;
+            (Gather(self.0.clone()), runtime.clone())
+        });
         let unwatched = !state.watched.contains(&runtime.id());
         if unwatched {
             state.watched.push(runtime.id());
@@ -127,12 +136,15 @@ impl<K: Kind> Lane<K> {
         state.queue.push(Waiting {
             items: items.into(),
             bytes: items.iter().map(K::size).sum(),
-            keys,
+            claims,
             reply,
             since,
             runtime,
         });
         drop(state);
+        if let Some((gather, runtime)) = gather {
+            runtime.spawn(gather.keep());
+        }
         if unwatched {
             self.0.watch(since);
         }
@@ -160,8 +172,8 @@ impl<K: Kind> Lane<K> {
 
 impl<K: Kind> State<K> {
     /// Whether a new call would overtake one on the same record.
-    fn must_wait(&self, keys: &[u64]) -> bool {
-        keys.iter().any(|key| self.flying_keys.contains(key) || self.queue.has(*key))
+    fn must_wait(&self, claims: &[Claim]) -> bool {
+        self.claims.conflict(claims) || self.queue.claims().conflict(claims)
     }
 
     fn is_drained(&self) -> bool {
@@ -192,11 +204,18 @@ impl<K: Kind> State<K> {
 
     /// The next batch, which counts as in flight at once.
     fn load(&mut self) -> Option<Load<K>> {
-        let load = self.queue.take(&self.limits, &self.flying_keys)?;
+        let share = self.share();
+        let load = self.queue.take(&self.limits, &self.claims, share)?;
         self.flying += 1;
         self.merged += 1;
-        self.flying_keys.extend(&load.keys);
+        self.claims.add(&load.claims, load.items);
         Some(load)
+    }
+
+    /// What each place in the window has of all that is in flight or waits: else one batch has nearly all, its callers
+    /// come back together, and the other places are no use.
+    fn share(&self) -> usize {
+        (self.claims.weight() + self.queue.claims().weight()).div_ceil(self.window.size())
     }
 }
 
@@ -242,8 +261,8 @@ impl<K: Kind> Shared<K> {
             }
             loads
         };
-        for Load { mut calls, keys } in loads {
-            let flight = Flight::new(self, keys, true);
+        for Load { mut calls, claims, items } in loads {
+            let flight = Flight::new(self, claims, items, true);
             // Who is gone wants nothing done, and the runtime may be gone as well.
             calls.retain(|call| !call.reply.is_closed());
             if let Some(runtime) = calls.first().map(|call| call.runtime.clone()) {
@@ -253,10 +272,29 @@ impl<K: Kind> Shared<K> {
     }
 }
 
+/// Sends those who wait for company once all who are ready to run have had their turn, or when it is dropped.
+struct Gather<K: Kind>(Arc<Shared<K>>);
+
+impl<K: Kind> Gather<K> {
+    async fn keep(self) {
+        tokio::task::yield_now().await;
+    }
+}
+
+impl<K: Kind> Drop for Gather<K> {
+    fn drop(&mut self) {
+        self.0.depart(|state| {
+            state.gathering = false;
+            state.due()
+        });
+    }
+}
+
 /// A place in the window, given back when it is dropped, however that comes.
 struct Flight<K: Kind> {
     shared: Arc<Shared<K>>,
-    keys: Few<u64>,
+    claims: Few<Claim>,
+    items: usize,
     merged: bool,
     landing: Landing,
 }
@@ -268,17 +306,21 @@ impl<K: Kind> Drop for Flight<K> {
             state.window.landed(Instant::now(), &self.landing);
             state.flying -= 1;
             state.merged -= usize::from(self.merged);
-            for key in &self.keys {
-                state.flying_keys.remove(key);
-            }
+            state.claims.remove(&self.claims, self.items);
             state.due()
         });
     }
 }
 
 impl<K: Kind> Flight<K> {
-    fn new(shared: &Arc<Shared<K>>, keys: Few<u64>, merged: bool) -> Self {
-        Self { shared: shared.clone(), keys, merged, landing: Landing::default() }
+    fn new(shared: &Arc<Shared<K>>, claims: Few<Claim>, items: usize, merged: bool) -> Self {
+        Self { shared: shared.clone(), claims, items, merged, landing: Landing::default() }
+    }
+
+    /// Lets others have the records, but not yet the place.
+    fn release(&mut self) {
+        let claims = std::mem::take(&mut self.claims);
+        self.shared.lock().claims.remove(&claims, std::mem::take(&mut self.items));
     }
 
     /// Notes that so many items were done, of calls that came at these times.
@@ -295,6 +337,10 @@ impl<K: Kind> Flight<K> {
         let lens: Vec<usize> = calls.iter().map(|call| call.items.len()).collect();
         let items = calls.iter_mut().flat_map(|call| std::mem::take(&mut call.items)).collect();
         let (mut items, result) = K::send(&*self.shared.inner, items).await;
+        if result.is_ok() {
+            // Who is answered is back at once, and is not to be counted twice.
+            self.release();
+        }
         match result {
             Ok(replies) if replies.len() == items.len() => {
                 self.done(items.len(), calls.iter().map(|call| call.since));

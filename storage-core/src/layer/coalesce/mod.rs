@@ -1,6 +1,7 @@
 //! Merges concurrent calls into batches.
 #![deny(clippy::missing_trait_methods)]
 
+mod claim;
 mod lane;
 mod queue;
 mod watch;
@@ -25,8 +26,10 @@ const LARGE_GET: usize = 64;
 /// Merges concurrent gets, and concurrent independent writes, into batches: what a database does for a
 /// hundred callers in one round trip or one transaction, it does almost as fast as for one.
 ///
-/// - There is no timer and no waiting for company: while fewer batches are in flight than may be, a call
-///   goes at once, as it is. What comes while they are all in flight waits, and goes together next.
+/// - There is no timer: while fewer batches are in flight than may be, and none of several calls, a call goes at once, as it
+///   is; beside merged batches, together with those that come in the same turn of the scheduler. What comes
+///   while as many are in flight as may be waits, and goes together next.
+/// - No batch takes more than its share, which is what is in flight and waits divided by the batches that may be in flight.
 /// - A get of 64 keys or more is a batch already: it goes at once and as it is, whatever is in flight.
 /// - How many may be in flight, from 1 to 32, follows from how long calls take: as few as do not make them take longer.
 /// - Mutations of one record keep the order in which the calls came, whatever they go in; others may pass.

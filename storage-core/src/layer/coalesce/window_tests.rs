@@ -71,7 +71,8 @@ impl Simulation {
         }
         // When the calls came that wait, and those of each flight.
         let (mut waiting, mut flights): (Vec<u64>, Vec<Vec<u64>>) = (Vec::new(), Vec::new());
-        let (mut flying, mut landed, mut done, mut sizes, mut waited) = (0, 0, 0, 0, Duration::ZERO);
+        let (mut carried, mut flying, mut landed, mut done, mut sizes, mut waited) =
+            (0, 0, 0, 0, 0, Duration::ZERO);
         let (mut half, mut end) = (0, 0);
         while landed < batches {
             let Reverse((at, flight)) = events.pop().unwrap();
@@ -91,6 +92,7 @@ impl Simulation {
                     let landing = Landing { items: calls.len(), calls: calls.len(), waited: these, flying };
                     self.window.landed(self.start + Duration::from_nanos(at), &landing);
                     flying -= 1;
+                    carried -= calls.len();
                     if let Load::Callers(_) = load {
                         for _ in &calls {
                             events.push(Reverse((at + nanos(self.random.f64() * 5e-5) + 1, None)));
@@ -108,9 +110,12 @@ impl Simulation {
             }
             if flying < self.window.size() && !waiting.is_empty() {
                 flying += 1;
+                let share = (waiting.len() + carried).div_ceil(self.window.size());
+                let rest = waiting.split_off(waiting.len().min(share));
+                carried += waiting.len();
                 let back = (self.database)(at as f64 / 1e9, waiting.len());
                 events.push(Reverse((nanos(back), Some(flights.len()))));
-                flights.push(std::mem::take(&mut waiting));
+                flights.push(std::mem::replace(&mut waiting, rest));
             }
         }
         self.start += Duration::from_nanos(end);
