@@ -6,13 +6,16 @@
 //! the load, so it is measured. The idea is that of Netflix's *concurrency-limits* and of the .NET thread
 //! pool's hill climbing: change the limit, compare before and after, keep what is better.
 //!
-//! What is compared is the mean time from a call's arrival to its answer. Where a fixed number of callers each wait for
-//! their answer, that is throughput turned over (Little's law); where calls arrive by themselves, throughput would say
-//! nothing.
+//! What is compared, as the *cost*, is the product of how long a call takes, from its arrival until its caller goes on,
+//! and of the time for each call, which is throughput turned over. Where a fixed number of callers each wait for their answer
+//! the two go together (Little's law), but for what callers do in between; where calls arrive by themselves, throughput says
+//! nothing and the first decides.
 //!
 //! The size is a power of two, so that a step makes a difference that stands out from noise:
 //!
-//! - The time is measured over *epochs*, each long enough that one big batch more or less is no matter.
+//! - The cost is measured over *epochs*, each long enough that one big batch more or less is no matter. To try a size,
+//!   epochs of the old and of the new one take turns, as what else becomes faster or slower meanwhile meets both; the
+//!   medians are compared, as one epoch in which all stood still says nothing.
 //! - A step up is kept only if it gains, a step down unless it loses: what is done in fewer batches costs both sides
 //!   less. After a step that was kept the next goes the same way at once; after one that was not, the next goes the
 //!   other way, and each failure doubles the time until then.
@@ -28,9 +31,11 @@ const START: usize = 4;
 const MAX: usize = 32;
 /// An epoch has so many batches of the largest size (one caller's call may fly beside a hundred's), at least
 /// two flights for each place in the window, and is not shorter than a clock can measure well.
-const EPOCH_BATCHES: usize = 16;
-const EPOCH_TIME: Duration = Duration::from_micros(500);
-/// What the time may be after a step, as a part of that before, for the step to be kept.
+const EPOCH_BATCHES: usize = 8;
+const EPOCH_TIME: Duration = Duration::from_millis(1);
+/// Epochs of each size when one is tried.
+const TURNS: usize = 5;
+/// What the cost may be after a step, as a part of that before, for the step to be kept.
 const KEEP_UP: f64 = 0.95;
 const KEEP_DOWN: f64 = 1.02;
 const OTHER_LOAD: f64 = 1.5;
@@ -54,11 +59,37 @@ pub(super) struct Window {
 #[derive(Debug)]
 enum Stage {
     Settled,
-    /// Trying a size, after `from`, at which calls took so many seconds.
-    Trying {
-        from: usize,
-        before: f64,
-    },
+    Trying(Trial),
+}
+
+/// Two sizes that take turns.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    /// The old one and the new one.
+    sizes: [usize; 2],
+    /// Of the epochs of each.
+    costs: [[f64; TURNS]; 2],
+    /// How many there were.
+    epochs: usize,
+}
+
+impl Trial {
+    /// Notes the cost of an epoch; the size of the next, if one is to follow.
+    fn note(&mut self, cost: f64) -> Option<usize> {
+        let size = self.epochs % 2;
+        self.costs[size][self.epochs / 2] = cost;
+        self.epochs += 1;
+        (self.epochs < 2 * TURNS).then(|| self.sizes[self.epochs % 2])
+    }
+
+    /// Whether the new size is to be kept.
+    fn is_won(&self) -> bool {
+        let [before, after] = self.costs.map(|mut costs| {
+            costs.sort_by(f64::total_cmp);
+            costs[TURNS / 2]
+        });
+        after <= before * if self.sizes[1] > self.sizes[0] { KEEP_UP } else { KEEP_DOWN }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +122,7 @@ impl Epoch {
         let over = self.items >= batches && self.flights >= 2 * size && time >= EPOCH_TIME && self.calls > 0;
         over.then(|| Outcome {
             rate: self.items as f64 / time.as_secs_f64(),
-            wait: self.waited.as_secs_f64() / self.calls as f64,
+            cost: self.waited.as_secs_f64() * time.as_secs_f64() / (self.calls * self.calls) as f64,
             peak: self.peak,
         })
     }
@@ -101,8 +132,8 @@ impl Epoch {
 struct Outcome {
     /// Items a second.
     rate: f64,
-    /// The mean time of a call, in seconds.
-    wait: f64,
+    /// How long a call took, times the time for each: in seconds, squared.
+    cost: f64,
     /// The most in flight.
     peak: usize,
 }
@@ -114,7 +145,7 @@ pub(super) struct Landing {
     pub(super) items: usize,
     /// Those that were answered.
     pub(super) calls: usize,
-    /// From the arrival of each call to its answer, all together.
+    /// From the arrival of each call until its caller went on, all together.
     pub(super) waited: Duration,
     /// How many were in flight, this one included.
     pub(super) flying: usize,
@@ -159,7 +190,7 @@ impl Window {
         *epoch = epoch.next(Some(now), 0);
         match self.stage {
             Stage::Settled => self.settled(&outcome),
-            Stage::Trying { from, before } => self.tried(from, before, &outcome),
+            Stage::Trying(trial) => self.trying(trial, &outcome),
         }
     }
 
@@ -181,10 +212,14 @@ impl Window {
         }
     }
 
-    fn tried(&mut self, from: usize, before: f64, outcome: &Outcome) {
+    fn trying(&mut self, mut trial: Trial, outcome: &Outcome) {
+        if let Some(size) = trial.note(outcome.cost) {
+            self.stage = Stage::Trying(trial);
+            self.resize(size);
+            return;
+        }
         self.stage = Stage::Settled;
-        let keep = if self.size > from { KEEP_UP } else { KEEP_DOWN };
-        if outcome.wait <= before * keep {
+        if trial.is_won() {
             self.patience = 1;
             self.settled = Some(outcome.rate);
             self.step(outcome);
@@ -192,7 +227,7 @@ impl Window {
             self.up = !self.up;
             self.hold = self.patience;
             self.patience = (self.patience * 2).min(MAX_PATIENCE);
-            self.resize(from);
+            self.resize(trial.sizes[0]);
         }
     }
 
@@ -204,8 +239,11 @@ impl Window {
         if !(can_rise && self.up || can_fall && !self.up) {
             return;
         }
-        self.stage = Stage::Trying { from: self.size, before: outcome.wait };
-        self.resize(if self.up { self.size * 2 } else { self.size / 2 });
+        let to = if self.up { self.size * 2 } else { self.size / 2 };
+        let mut trial = Trial { sizes: [self.size, to], costs: Default::default(), epochs: 0 };
+        trial.note(outcome.cost);
+        self.stage = Stage::Trying(trial);
+        self.resize(to);
     }
 
     fn resize(&mut self, size: usize) {
