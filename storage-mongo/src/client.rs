@@ -51,6 +51,8 @@ pub(crate) struct Client {
     expiring: std::sync::Mutex<HashSet<CollectionName>>,
     /// Collections of which this client knows that the database has them.
     made: std::sync::Mutex<HashSet<CollectionName>>,
+    /// Collections in which a list was read.
+    listed: std::sync::Mutex<HashSet<CollectionName>>,
     /// Collections and their index of expiries are made one at a time: calls that need the same one ask once.
     making: tokio::sync::Mutex<()>,
     closed: AtomicBool,
@@ -89,6 +91,7 @@ impl Client {
                 .map_err(|error| Error::new(ErrorKind::Internal, format!("the write concern: {error}")))?,
             expiring: std::sync::Mutex::default(),
             made: std::sync::Mutex::default(),
+            listed: std::sync::Mutex::default(),
             making: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
         })
@@ -201,6 +204,16 @@ impl Client {
         self.patiently(self.database.run_command(command).into_future()).await?;
         known(&self.expiring).insert(collection.clone());
         Ok(())
+    }
+
+    /// Whether a list was read in a collection, so that there may be more.
+    pub(crate) fn has_lists(&self, collection: &CollectionName) -> bool {
+        known(&self.listed).contains(collection)
+    }
+
+    /// Notes that there is a list in a collection.
+    pub(crate) fn found_list(&self, collection: &CollectionName) {
+        known(&self.listed).insert(collection.clone());
     }
 
     /// Makes a collection of the database if it is not there, so that a transaction does not have to: not all servers take

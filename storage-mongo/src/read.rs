@@ -8,7 +8,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use mongodb::action::Find;
 use mongodb::bson::{Document, RawBsonRef, RawDocument, RawDocumentBuf, doc};
 use mongodb::options::ReadConcern;
-use storage_core::{Address, CollectionName, Cursor, Error, Key, Page, Record, Result, Scan, Timestamp};
+use storage_core::{
+    Address, CollectionName, Cursor, Error, Key, Page, Record, Result, Scan, Timestamp, Value,
+};
 
 use crate::client::Client;
 use crate::convert::{damaged, record};
@@ -55,7 +57,13 @@ impl Client {
             keys => doc! {field::ID: {"$in": keys}},
         };
         let documents = self.records(collection);
-        let mut find = documents.find(filter).projection(without_items());
+        let mut find = documents.find(filter);
+        // For one record a projection is a good part of what the server does; so only the first list that is found in a
+        // collection comes with those of its items that are in its document.
+        let is_plain = keys.len() == 1 && !self.has_lists(collection);
+        if !is_plain {
+            find = find.projection(without_items());
+        }
         if keys.len() > 1 {
             find = find.batch_size(u32::try_from(keys.len()).unwrap_or(u32::MAX));
             if self.topology.transactions {
@@ -72,7 +80,11 @@ impl Client {
             Ok(())
         };
         self.within(read).await?;
-        records.into_iter().collect()
+        let records: Vec<Record> = records.into_iter().collect::<Result<_>>()?;
+        if is_plain && records.iter().any(|record| matches!(record.value, Value::List { .. })) {
+            self.found_list(collection);
+        }
+        Ok(records)
     }
 
     pub(crate) async fn scan(&self, scan: &Scan) -> Result<Page<Record>> {

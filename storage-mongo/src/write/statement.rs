@@ -81,10 +81,16 @@ impl Client {
         let mut update = Document::new();
         match &mutation.change {
             Change::Put { value, expires_at } => {
-                if !absent {
-                    filter.extend(unspilled());
+                if absent {
+                    set = put_fields(value, &mut unset)?;
+                } else {
+                    // A value of another kind has fields, and maybe items elsewhere, that would have to go.
+                    filter.insert(kind_field(value), doc! {"$exists": true});
+                    set = value_fields(value)?;
+                    if matches!(value, Value::Json(_)) && !set.contains_key(field::TEXT) {
+                        unset.insert(field::TEXT, "");
+                    }
                 }
-                set = put_fields(value, &mut unset)?;
                 expiry(*expires_at, &mut set, &mut unset);
                 if absent {
                     // What has expired counts as absent, so its time of creation goes too.
@@ -145,6 +151,16 @@ fn put_fields(value: &Value, unset: &mut Document) -> Result<Document> {
     let fields = value_fields(value)?;
     unset.extend(field::VALUES.iter().filter(|name| !fields.contains_key(**name)).map(removed));
     Ok(fields)
+}
+
+/// The field that all values of a kind have, and no others.
+fn kind_field(value: &Value) -> &'static str {
+    match value {
+        Value::Json(_) => field::JSON,
+        Value::Bytes(_) => field::BYTES,
+        Value::Counters(_) => field::COUNTERS,
+        Value::List { .. } => field::LIST,
+    }
 }
 
 fn removed(name: &&str) -> (String, Bson) {

@@ -1,8 +1,8 @@
 //! Which calls may be under way together, and what they weigh.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
+
+use rustc_hash::FxHashMap;
 
 /// The hash of a record's address: if two collide, one waits without need, and that is all.
 pub(super) type Claim = u64;
@@ -10,8 +10,8 @@ pub(super) type Claim = u64;
 /// The records that calls are about, if order matters, and what the calls weigh: the places of a window that they could use.
 #[derive(Default)]
 pub(super) struct Claims {
-    /// How many items are about each.
-    records: HashMap<Claim, usize, BuildHasherDefault<AsItIs>>,
+    /// How many items are about each. The hashes are random already, so a cheap hash of them will do.
+    records: FxHashMap<Claim, usize>,
     /// Items of calls whose order is no matter.
     unordered: usize,
 }
@@ -55,25 +55,5 @@ impl Claims {
                 }
             }
         }
-    }
-}
-
-/// The hash of a hash, which is as good as random already.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

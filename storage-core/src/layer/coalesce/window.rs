@@ -31,7 +31,7 @@ const START: usize = 4;
 const MAX: usize = 32;
 /// An epoch has so many batches of the largest size (one caller's call may fly beside a hundred's), at least
 /// two flights for each place in the window, and is not shorter than a clock can measure well.
-const EPOCH_BATCHES: usize = 8;
+const EPOCH_BATCHES: usize = 4;
 const EPOCH_TIME: Duration = Duration::from_millis(1);
 /// Epochs of each size when one is tried.
 const TURNS: usize = 5;
@@ -157,7 +157,7 @@ impl Window {
             size: START,
             epoch: Epoch::default(),
             stage: Stage::Settled,
-            up: true,
+            up: false,
             hold: 0,
             patience: 1,
             settled: None,
