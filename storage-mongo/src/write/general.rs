@@ -15,7 +15,7 @@ use super::increment::Sum;
 use super::modify::Modify;
 use super::results::{Step, not_sent};
 use super::send::{Refusal, Reply};
-use super::statement::store;
+use super::statement::{kind_field, store};
 use super::{Class, Item};
 use crate::client::Client;
 use crate::layout::{field, live};
@@ -192,8 +192,8 @@ impl Client {
         }
         Ok(match &mutation.change {
             Change::Put { .. } if mutation.precondition == Some(Precondition::Absent) => true,
-            Change::Put { .. } => {
-                !record.is_expired(now) && list.as_ref().is_none_or(|list| list.spilled == 0)
+            Change::Put { value, .. } => {
+                !record.is_expired(now) && kind_field(value) == kind_field(&record.value)
             }
             Change::Increment { .. } | Change::Append { .. } => !record.is_expired(now),
             _ => true,

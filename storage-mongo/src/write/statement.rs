@@ -154,7 +154,7 @@ fn put_fields(value: &Value, unset: &mut Document) -> Result<Document> {
 }
 
 /// The field that all values of a kind have, and no others.
-fn kind_field(value: &Value) -> &'static str {
+pub(super) fn kind_field(value: &Value) -> &'static str {
     match value {
         Value::Json(_) => field::JSON,
         Value::Bytes(_) => field::BYTES,
