@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::future::Future;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics::{Key, Label, Level, Metadata, Unit};
 use smol_str::SmolStr;
@@ -68,13 +68,13 @@ impl Policy for Metrics {
     {
         let begun = Instant::now();
         let result = next().await;
-        record(&call, begun, result.as_ref().err());
+        record(&call, begun.elapsed(), result.as_ref().err());
         result
     }
 }
 
-fn record(call: &Call<'_>, begun: Instant, error: Option<&Error>) {
-    let taken = begun.elapsed();
+/// Records a call that has ended.
+pub(super) fn record(call: &Call<'_>, taken: Duration, error: Option<&Error>) {
     let error = error.map(Error::kind);
     let recent = SERIES.try_with(|series| {
         let mut series = series.borrow_mut();

@@ -1,9 +1,14 @@
 //! Policies that stand next to each other, as one layer.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
+use ::tracing::{Instrument, Span};
+use tokio::time::Instant;
+
 use super::{Around, Call, Layer, Metrics, Policy, Reply, Retry, Timeout, Tracing};
+use super::{metrics, retry, timeout, tracing};
 use crate::{Backend, Result};
 
 /// Tracing, metrics, retry and timeout, from the outside in, those that are there: what the same policies do one on top
@@ -58,34 +63,47 @@ impl Policy for Policies {
         N: Fn() -> F + Send + Sync,
         F: Future<Output = Result<T>> + Send,
     {
-        let next = &next;
-        let timed = move || maybe(self.timeout.as_ref(), call, next);
-        let timed = &timed;
-        let retried = move || maybe(self.retry.as_ref(), call, timed);
-        let retried = &retried;
-        let measured = move || maybe(self.metrics.as_ref(), call, retried);
-        maybe(self.tracing.as_ref(), call, measured).await
+        let span = self.tracing.map_or_else(Span::none, |_| tracing::span(&call));
+        let mut traced = pin!(self.measured(call, &next).instrument(span));
+        let result = traced.as_mut().await;
+        if let (Some(_), Err(error)) = (self.tracing, &result) {
+            tracing::failed(traced.span(), error);
+        }
+        result
     }
 }
 
-#[expect(
-    clippy::manual_async_fn,
-    reason = "of an async fn the compiler does not see that its future is Send"
-)]
-fn maybe<'a, P, T, N, F>(
-    policy: Option<&'a P>,
-    call: Call<'a>,
-    next: N,
-) -> impl Future<Output = Result<T>> + Send + use<'a, P, T, N, F>
-where
-    P: Policy,
-    T: Reply,
-    N: Fn() -> F + Send + Sync,
-    F: Future<Output = Result<T>> + Send,
-{
-    async move {
-        match policy {
-            Some(policy) => policy.around(call, next).await,
+impl Policies {
+    /// A call with all its attempts.
+    async fn measured<T, N, F>(&self, call: Call<'_>, next: &N) -> Result<T>
+    where
+        T: Send,
+        N: Fn() -> F + Sync,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let begun = Instant::now();
+        let result = match (self.attempt(call, begun, next).await, &self.retry) {
+            (Err(error), Some(retry)) if retry::may_repeat(&error, &call.request) => {
+                let again = || self.attempt(call, Instant::now(), next);
+                // Apart, since a call that is answered has no need of the room.
+                Box::pin(retry.repeat(call, again, begun, error)).await
+            }
+            (result, _) => result,
+        };
+        if self.metrics.is_some() {
+            metrics::record(&call, begun.elapsed(), result.as_ref().err());
+        }
+        result
+    }
+
+    /// One attempt, which begins now.
+    async fn attempt<T, N, F>(&self, call: Call<'_>, now: Instant, next: &N) -> Result<T>
+    where
+        N: Fn() -> F,
+        F: Future<Output = Result<T>>,
+    {
+        match self.timeout.and_then(|timeout| timeout.of(&call.request)) {
+            Some(limit) => timeout::within(limit, now, call, next()).await,
             None => next().await,
         }
     }

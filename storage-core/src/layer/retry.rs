@@ -77,10 +77,26 @@ impl Policy for Retry {
         F: Future<Output = Result<T>> + Send,
     {
         let begun = Instant::now();
-        let mut error = match next().await {
-            Err(error) if may_repeat(&error, &call.request) => error,
-            result => return result,
-        };
+        match next().await {
+            Err(error) if may_repeat(&error, &call.request) => self.repeat(call, next, begun, error).await,
+            result => result,
+        }
+    }
+}
+
+impl Retry {
+    /// The attempts after the first, which began then and failed with `error`.
+    pub(super) async fn repeat<T, N, F>(
+        &self,
+        call: Call<'_>,
+        next: N,
+        begun: Instant,
+        mut error: Error,
+    ) -> Result<T>
+    where
+        N: Fn() -> F,
+        F: Future<Output = Result<T>>,
+    {
         for limit in self.limits() {
             // backon's own jitter adds to the delay; full jitter is any time up to it.
             let wait = limit.mul_f64(fastrand::f64());
@@ -98,7 +114,8 @@ impl Policy for Retry {
     }
 }
 
-fn may_repeat(error: &Error, request: &Request<'_>) -> bool {
+/// Whether a request that failed with `error` can be repeated.
+pub(super) fn may_repeat(error: &Error, request: &Request<'_>) -> bool {
     match error.retry() {
         Class::Never => false,
         Class::Safe => true,

@@ -1,6 +1,7 @@
 //! A span for every call, for the `tracing` facade.
 
 use std::future::Future;
+use std::pin::pin;
 
 use tracing::field::{Empty, display};
 use tracing::{Instrument, Span};
@@ -39,16 +40,17 @@ impl Policy for Tracing {
         N: Fn() -> F + Send + Sync,
         F: Future<Output = Result<T>> + Send,
     {
-        let span = span(&call);
-        let result = if span.is_disabled() { next().await } else { next().instrument(span.clone()).await };
+        let mut traced = pin!(next().instrument(span(&call)));
+        let result = traced.as_mut().await;
         if let Err(error) = &result {
-            span.in_scope(|| failed(&span, error));
+            failed(traced.span(), error);
         }
         result
     }
 }
 
-fn span(call: &Call<'_>) -> Span {
+/// The span of a call.
+pub(super) fn span(call: &Call<'_>) -> Span {
     let operation = call.request.operation();
     let span = tracing::info_span!(
         target: "storage",
@@ -80,7 +82,9 @@ fn span(call: &Call<'_>) -> Span {
     span
 }
 
-fn failed(span: &Span, error: &Error) {
+/// Notes in a call's span that it failed.
+pub(super) fn failed(span: &Span, error: &Error) {
+    let _entered = span.enter();
     span.record("otel.status_code", "ERROR").record("error.type", error.kind().as_str());
     if is_trouble(error.kind()) {
         tracing::warn!(target: "storage", %error, "storage call failed");
