@@ -112,6 +112,11 @@ impl Blob {
         Self { media_type: SmolStr::new_static(Self::OCTET_STREAM), data: data.into() }
     }
 
+    /// A media type that was read: the usual one, which is too long to be kept in place, takes no allocation.
+    pub fn read_media_type(text: &str) -> SmolStr {
+        if text == Self::OCTET_STREAM { SmolStr::new_static(Self::OCTET_STREAM) } else { SmolStr::new(text) }
+    }
+
     /// The same bytes with another media type.
     #[must_use]
     pub fn with_media_type(mut self, media_type: impl Into<SmolStr>) -> Self {

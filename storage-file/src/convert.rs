@@ -110,8 +110,8 @@ fn parse(address: Address, body: &[u8]) -> Option<Stored> {
         BYTES => {
             let (length, rest) = payload.split_first_chunk::<2>()?;
             let (media_type, data) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
-            let media_type = SmolStr::new(std::str::from_utf8(media_type).ok()?);
-            Value::Bytes(Blob::new(Bytes::copy_from_slice(data)).with_media_type(media_type))
+            let media_type = Blob::read_media_type(std::str::from_utf8(media_type).ok()?);
+            Value::Bytes(Blob { media_type, data: Bytes::copy_from_slice(data) })
         }
         COUNTERS => Value::Counters(rmp_serde::from_slice::<BTreeMap<SmolStr, i64>>(payload).ok()?),
         LIST => {

@@ -197,7 +197,7 @@ pub(crate) fn record(collection: &CollectionName, document: &RawDocument) -> Res
         (Some(Stored::Counters(fields)), ..) => Value::Counters(counters(fields)?),
         (Some(Stored::List(list)), ..) => Value::List { length: length(list)? },
         (None, _, Some(data)) => Value::Bytes(Blob {
-            media_type: SmolStr::new(media_type.unwrap_or(Blob::OCTET_STREAM)),
+            media_type: Blob::read_media_type(media_type.unwrap_or(Blob::OCTET_STREAM)),
             data: Bytes::copy_from_slice(data),
         }),
         (None, _, None) => return Err(foreign("a document without a value")),

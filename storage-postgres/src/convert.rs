@@ -74,12 +74,8 @@ pub(crate) fn record_at(address: Address, row: &PgRow) -> Result<Record> {
         kind::BYTES => {
             let data: &[u8] = row.try_get_unchecked(8).map_err(damaged)?;
             let media_type: &str = row.try_get_unchecked(9).map_err(damaged)?;
-            let blob = Blob::new(Bytes::copy_from_slice(data));
-            Value::Bytes(if media_type == Blob::OCTET_STREAM {
-                blob
-            } else {
-                blob.with_media_type(unescape(media_type))
-            })
+            let media_type = Blob::read_media_type(&unescape(media_type));
+            Value::Bytes(Blob { media_type, data: Bytes::copy_from_slice(data) })
         }
         kind::COUNTERS => Value::Counters(counters(row.try_get_unchecked(7).map_err(damaged)?)?),
         kind::LIST => {

@@ -19,6 +19,7 @@
 
 mod around;
 mod coalesce;
+mod deadlines;
 mod guard;
 mod metrics;
 mod policies;

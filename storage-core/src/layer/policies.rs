@@ -3,28 +3,31 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::tracing::{Instrument, Span};
 use tokio::time::Instant;
 
+use super::deadlines::Deadlines;
 use super::{Around, Call, Layer, Metrics, Policy, Reply, Retry, Timeout, Tracing};
 use super::{metrics, retry, timeout, tracing};
 use crate::{Backend, Result};
 
 /// Tracing, metrics, retry and timeout, from the outside in, those that are there: what the same policies do one on top
 /// of the other, without a boxed future for each of them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Policies {
     tracing: Option<Tracing>,
     metrics: Option<Metrics>,
     retry: Option<Retry>,
     timeout: Option<Timeout>,
+    deadlines: Deadlines,
 }
 
 impl Policies {
     /// Takes in `layer`, if it is a policy that belongs around all that are in here.
     pub(super) fn take(&mut self, layer: &Layer) -> bool {
-        let Self { tracing, metrics, retry, timeout } = self;
+        let Self { tracing, metrics, retry, timeout, .. } = self;
         match layer {
             Layer::Timeout(new) if tracing.is_none() && metrics.is_none() && retry.is_none() => {
                 timeout.replace(*new).is_none()
@@ -64,7 +67,7 @@ impl Policy for Policies {
         F: Future<Output = Result<T>> + Send,
     {
         let span = self.tracing.map_or_else(Span::none, |_| tracing::span(&call));
-        let mut traced = pin!(self.measured(call, &next).instrument(span));
+        let mut traced = pin!(self.measured(&call, &next).instrument(span));
         let result = traced.as_mut().await;
         if let (Some(_), Err(error)) = (self.tracing, &result) {
             tracing::failed(traced.span(), error);
@@ -75,7 +78,7 @@ impl Policy for Policies {
 
 impl Policies {
     /// A call with all its attempts.
-    async fn measured<T, N, F>(&self, call: Call<'_>, next: &N) -> Result<T>
+    async fn measured<T, N, F>(&self, call: &Call<'_>, next: &N) -> Result<T>
     where
         T: Send,
         N: Fn() -> F + Sync,
@@ -86,25 +89,27 @@ impl Policies {
             (Err(error), Some(retry)) if retry::may_repeat(&error, &call.request) => {
                 let again = || self.attempt(call, Instant::now(), next);
                 // Apart, since a call that is answered has no need of the room.
-                Box::pin(retry.repeat(call, again, begun, error)).await
+                Box::pin(retry.repeat(*call, again, begun, error)).await
             }
             (result, _) => result,
         };
         if self.metrics.is_some() {
-            metrics::record(&call, begun.elapsed(), result.as_ref().err());
+            metrics::record(call, begun.elapsed(), result.as_ref().err());
         }
         result
     }
 
     /// One attempt, which begins now.
-    async fn attempt<T, N, F>(&self, call: Call<'_>, now: Instant, next: &N) -> Result<T>
+    async fn attempt<T, N, F>(&self, call: &Call<'_>, now: Instant, next: &N) -> Result<T>
     where
         N: Fn() -> F,
         F: Future<Output = Result<T>>,
     {
-        match self.timeout.and_then(|timeout| timeout.of(&call.request)) {
-            Some(limit) => timeout::within(limit, now, call, next()).await,
-            None => next().await,
-        }
+        let attempt = pin!(next());
+        let limit = self.timeout.and_then(|timeout| timeout.of(&call.request)).unwrap_or(Duration::MAX);
+        // A time that the clock cannot count to never comes.
+        let Some(deadline) = now.checked_add(limit) else { return attempt.await };
+        let result = self.deadlines.until(deadline, attempt).await;
+        result.unwrap_or_else(|| Err(timeout::passed(call, limit)))
     }
 }

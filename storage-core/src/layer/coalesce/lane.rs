@@ -62,7 +62,7 @@ struct State<K: Kind> {
 
 enum Entry<K: Kind> {
     Straight(Flight<K>),
-    Queued(oneshot::Receiver<Result<Few<K::Reply>>>),
+    Queued(oneshot::Receiver<Result<Vec<K::Reply>>>),
 }
 
 impl<K: Kind> Lane<K> {
@@ -95,17 +95,17 @@ impl<K: Kind> Lane<K> {
     where
         F: Future<Output = Result<Vec<K::Reply>>>,
     {
-        match self.enter(items)? {
-            Entry::Straight(mut flight) => {
-                let since = Instant::now();
-                let result = straight().await;
-                if result.is_ok() {
-                    flight.done(items.len(), [since]);
-                }
-                result
-            }
-            Entry::Queued(receiver) => receiver.await.unwrap_or_else(|_| Err(lost())).map(Few::into_vec),
+        let mut flight = match self.enter(items) {
+            Err(error) => return Err(error),
+            Ok(Entry::Queued(receiver)) => return receiver.await.unwrap_or_else(|_| Err(lost())),
+            Ok(Entry::Straight(flight)) => flight,
+        };
+        let since = Instant::now();
+        let result = straight().await;
+        if result.is_ok() {
+            flight.done(items.len(), [since]);
         }
+        result
     }
 
     fn enter(&self, items: &[K::Item]) -> Result<Entry<K>> {
@@ -127,7 +127,7 @@ impl<K: Kind> Lane<K> {
         let (since, runtime) = (Instant::now(), Handle::current());
         let gather = (may_go && !state.gathering).then(|| {
             state.gathering = true;
-            (Gather(self.0.clone()), runtime.clone())
+            (Gather(Some(self.0.clone())), runtime.clone())
         });
         let unwatched = !state.watched.contains(&runtime.id());
         if unwatched {
@@ -136,6 +136,7 @@ impl<K: Kind> Lane<K> {
         state.queue.push(Waiting {
             items: items.into(),
             bytes: items.iter().map(K::size).sum(),
+            room: Vec::with_capacity(items.len()),
             claims,
             reply,
             since,
@@ -143,7 +144,7 @@ impl<K: Kind> Lane<K> {
         });
         drop(state);
         if let Some((gather, runtime)) = gather {
-            runtime.spawn(gather.keep());
+            runtime.clone().spawn(gather.keep(runtime));
         }
         if unwatched {
             self.0.watch(since);
@@ -189,6 +190,12 @@ impl<K: Kind> State<K> {
             loads.push(load);
         }
         loads
+    }
+
+    /// What may go now that those who waited for company have had their turn.
+    fn gathered(&mut self) -> Vec<Load<K>> {
+        self.gathering = false;
+        self.due()
     }
 
     /// What has waited too long, beyond the window.
@@ -250,9 +257,9 @@ impl<K: Kind> Shared<K> {
         self.lock().watched.retain(|watched| *watched != runtime);
     }
 
-    /// Sends what `choose` takes off the queue, each load in a task of its own, so that a caller that is dropped
-    /// takes nobody with it.
-    fn depart(self: &Arc<Self>, choose: impl FnOnce(&mut State<K>) -> Vec<Load<K>>) {
+    /// Takes off the queue what `choose` does, without the calls of those who are gone: they want nothing done, and
+    /// their runtime may be gone as well.
+    fn take(self: &Arc<Self>, choose: impl FnOnce(&mut State<K>) -> Vec<Load<K>>) -> Vec<Take<K>> {
         let loads = {
             let mut state = self.lock();
             let loads = choose(&mut state);
@@ -261,60 +268,106 @@ impl<K: Kind> Shared<K> {
             }
             loads
         };
-        for Load { mut calls, claims, items } in loads {
+        let take = |Load { mut calls, claims, items }| {
             let flight = Flight::new(self, claims, items, true);
-            // Who is gone wants nothing done, and the runtime may be gone as well.
-            calls.retain(|call| !call.reply.is_closed());
-            if let Some(runtime) = calls.first().map(|call| call.runtime.clone()) {
-                runtime.spawn(flight.fly(calls));
-            }
-        }
+            calls.retain(|call: &Waiting<K>| !call.reply.is_closed());
+            (!calls.is_empty()).then_some(Take { flight, calls })
+        };
+        loads.into_iter().filter_map(take).collect()
+    }
+
+    /// Sends what `choose` takes off the queue.
+    fn depart(self: &Arc<Self>, choose: impl FnOnce(&mut State<K>) -> Vec<Load<K>>) {
+        self.take(choose).into_iter().for_each(Take::spawn);
+    }
+}
+
+/// Calls on their way, at least one.
+struct Take<K: Kind> {
+    flight: Flight<K>,
+    calls: Vec<Waiting<K>>,
+}
+
+impl<K: Kind> Take<K> {
+    fn runtime(&self) -> &Handle {
+        &self.calls[0].runtime
+    }
+
+    /// Flies in a task of its own, so that a caller that is dropped takes nobody with it.
+    fn spawn(self) {
+        let runtime = self.runtime().clone();
+        runtime.clone().spawn(async move { fly(vec![self], &runtime).await });
+    }
+}
+
+/// Sends the first of these that is of `runtime`, in which this runs, and what may go after it, one after the other; the others
+/// get tasks of their own.
+async fn fly<K: Kind>(mut takes: Vec<Take<K>>, runtime: &Handle) {
+    loop {
+        let own = takes.iter().position(|take| take.runtime().id() == runtime.id());
+        let own = own.map(|at| takes.swap_remove(at));
+        takes.into_iter().for_each(Take::spawn);
+        let Some(Take { mut flight, calls }) = own else { return };
+        flight.serve(calls).await;
+        takes = flight.land();
     }
 }
 
 /// Sends those who wait for company once all who are ready to run have had their turn, or when it is dropped.
-struct Gather<K: Kind>(Arc<Shared<K>>);
+struct Gather<K: Kind>(Option<Arc<Shared<K>>>);
 
 impl<K: Kind> Gather<K> {
-    async fn keep(self) {
+    async fn keep(mut self, runtime: Handle) {
         tokio::task::yield_now().await;
+        if let Some(shared) = self.0.take() {
+            fly(shared.take(State::gathered), &runtime).await;
+        }
     }
 }
 
 impl<K: Kind> Drop for Gather<K> {
     fn drop(&mut self) {
-        self.0.depart(|state| {
-            state.gathering = false;
-            state.due()
-        });
+        if let Some(shared) = &self.0 {
+            shared.depart(State::gathered);
+        }
     }
 }
 
-/// A place in the window, given back when it is dropped, however that comes.
+/// A place in the window, given back when it has landed or is dropped, however that comes.
 struct Flight<K: Kind> {
     shared: Arc<Shared<K>>,
     claims: Few<Claim>,
     items: usize,
     merged: bool,
-    landing: Landing,
+    landing: Option<Landing>,
 }
 
 impl<K: Kind> Drop for Flight<K> {
     fn drop(&mut self) {
-        self.shared.depart(|state| {
-            self.landing.flying = state.flying;
-            state.window.landed(Instant::now(), &self.landing);
-            state.flying -= 1;
-            state.merged -= usize::from(self.merged);
-            state.claims.remove(&self.claims, self.items);
-            state.due()
-        });
+        self.touch_down().into_iter().for_each(Take::spawn);
     }
 }
 
 impl<K: Kind> Flight<K> {
     fn new(shared: &Arc<Shared<K>>, claims: Few<Claim>, items: usize, merged: bool) -> Self {
-        Self { shared: shared.clone(), claims, items, merged, landing: Landing::default() }
+        Self { shared: shared.clone(), claims, items, merged, landing: Some(Landing::default()) }
+    }
+
+    /// Gives the place back, and returns what may go now.
+    fn land(mut self) -> Vec<Take<K>> {
+        self.touch_down()
+    }
+
+    fn touch_down(&mut self) -> Vec<Take<K>> {
+        let Some(mut landing) = self.landing.take() else { return Vec::new() };
+        self.shared.take(|state| {
+            landing.flying = state.flying;
+            state.window.landed(Instant::now(), &landing);
+            state.flying -= 1;
+            state.merged -= usize::from(self.merged);
+            state.claims.remove(&self.claims, self.items);
+            state.due()
+        })
     }
 
     /// Lets others have the records, but not yet the place.
@@ -326,16 +379,19 @@ impl<K: Kind> Flight<K> {
     /// Notes that so many items were done, of calls that came at these times.
     fn done(&mut self, items: usize, since: impl IntoIterator<Item = Instant>) {
         let now = Instant::now();
-        self.landing.items = items;
+        let Some(landing) = &mut self.landing else { return };
+        landing.items = items;
         for since in since {
-            self.landing.calls += 1;
-            self.landing.waited += now.saturating_duration_since(since);
+            landing.calls += 1;
+            landing.waited += now.saturating_duration_since(since);
         }
     }
 
-    async fn fly(mut self, mut calls: Vec<Waiting<K>>) {
+    /// Sends the calls as one batch and answers them.
+    async fn serve(&mut self, mut calls: Vec<Waiting<K>>) {
         let lens: Vec<usize> = calls.iter().map(|call| call.items.len()).collect();
-        let items = calls.iter_mut().flat_map(|call| std::mem::take(&mut call.items)).collect();
+        let mut items = Vec::with_capacity(lens.iter().sum());
+        calls.iter_mut().for_each(|call| items.extend(call.items.drain(..)));
         let (mut items, result) = K::send(&*self.shared.inner, items).await;
         if result.is_ok() {
             // Who is answered is back at once, and is not to be counted twice.
@@ -345,9 +401,10 @@ impl<K: Kind> Flight<K> {
             Ok(replies) if replies.len() == items.len() => {
                 self.done(items.len(), calls.iter().map(|call| call.since));
                 let mut replies = replies.into_iter();
-                for (call, len) in calls.into_iter().zip(lens) {
+                for (mut call, len) in calls.into_iter().zip(lens) {
+                    call.room.extend(replies.by_ref().take(len));
                     // Whoever is gone needs no reply.
-                    let _ = call.reply.send(Ok(replies.by_ref().take(len).collect()));
+                    let _ = call.reply.send(Ok(call.room));
                 }
             }
             Ok(replies) => answer(calls, &miscounted(items.len(), replies.len())),
@@ -355,7 +412,7 @@ impl<K: Kind> Flight<K> {
             Err(error) if calls.len() > 1 && K::may_be_of_one(error.kind()) => {
                 for (call, len) in calls.into_iter().zip(lens) {
                     let part = items.drain(..len).collect();
-                    let _ = call.reply.send(K::send(&*self.shared.inner, part).await.1.map(Few::from_vec));
+                    let _ = call.reply.send(K::send(&*self.shared.inner, part).await.1);
                 }
             }
             Err(error) => answer(calls, &error),
@@ -364,7 +421,9 @@ impl<K: Kind> Flight<K> {
         let answered = Instant::now();
         tokio::task::yield_now().await;
         // They had their turn one after the other.
-        self.landing.waited += answered.elapsed() * u32::try_from(self.landing.calls).unwrap_or(u32::MAX) / 2;
+        if let Some(landing) = &mut self.landing {
+            landing.waited += answered.elapsed() * u32::try_from(landing.calls).unwrap_or(u32::MAX) / 2;
+        }
     }
 }
 

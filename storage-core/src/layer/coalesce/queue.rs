@@ -19,7 +19,10 @@ pub(super) struct Waiting<K: Kind> {
     pub(super) bytes: usize,
     /// The records whose order matters.
     pub(super) claims: Few<Claim>,
-    pub(super) reply: oneshot::Sender<Result<Few<K::Reply>>>,
+    pub(super) reply: oneshot::Sender<Result<Vec<K::Reply>>>,
+    /// For the replies. The caller makes it, as it is the caller who lets go of it: an allocator is slow where one thread
+    /// makes what another lets go of.
+    pub(super) room: Vec<K::Reply>,
     pub(super) since: Instant,
     /// The caller's: it lives at least as long as the caller waits.
     pub(super) runtime: Handle,
