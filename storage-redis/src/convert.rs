@@ -189,8 +189,6 @@ pub(crate) fn damaged(address: &Address, what: &str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn numbers_are_hexadecimal() {
         for (digits, number) in [
