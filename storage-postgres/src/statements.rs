@@ -44,6 +44,8 @@ pub(crate) struct Statements {
     /// Adds to counters: now, collections, keys, versions, initial expiries, deltas as JSON; returns collection, key and
     /// counters of each that was done.
     pub(crate) increment: Arc<str>,
+    /// As `increment`, one counter of one record: collection, key, version, now, initial expiry, name, delta.
+    pub(crate) increment_one: Arc<str>,
     /// Appends to lists: now, collections, keys, versions, initial expiries, numbers of items; then of each item the
     /// collection, the key, how many places from the end it is, the text, and the exact text or null. Returns collection,
     /// key and length of each that was done.
@@ -182,6 +184,7 @@ impl Statements {
             )
             .into(),
             increment: increment(records).into(),
+            increment_one: increment_one(records).into(),
             append: append(records, items).into(),
             lock: format!("{current} FOR UPDATE OF r").into(),
             claim: format!(
@@ -241,6 +244,19 @@ fn increment(records: &str) -> String {
          WHERE r.kind = 'c' AND (r.expires_at IS NULL OR r.expires_at > excluded.updated_at) \
          AND NOT EXISTS (SELECT FROM jsonb_each_text(excluded.counters) AS d \
          WHERE (r.counters ->> d.key)::bigint NOT BETWEEN -4611686018427387904 AND 4611686018427387904) \
+         RETURNING r.collection, r.key, r.counters::text"
+    )
+}
+
+/// The most usual increment: the server has no JSON to take apart.
+fn increment_one(records: &str) -> String {
+    format!(
+        "INSERT INTO {records} AS r (collection, key, kind, version, created_at, updated_at, expires_at, counters) \
+         VALUES ($1, $2, 'c', $3, $4, $4, $5, jsonb_build_object($6::text, $7::bigint)) \
+         ON CONFLICT (collection, key) DO UPDATE SET version = excluded.version, updated_at = excluded.updated_at, \
+         counters = r.counters || jsonb_build_object($6::text, coalesce((r.counters ->> $6)::bigint, 0) + $7::bigint) \
+         WHERE r.kind = 'c' AND (r.expires_at IS NULL OR r.expires_at > excluded.updated_at) \
+         AND coalesce((r.counters ->> $6)::bigint, 0) BETWEEN -4611686018427387904 AND 4611686018427387904 \
          RETURNING r.collection, r.key, r.counters::text"
     )
 }

@@ -38,16 +38,7 @@ impl Client {
         if sums.is_empty() {
             return Ok(());
         }
-        let mut sql = Sql::prepared(&self.statements.increment);
-        sql.value(Time(now));
-        sql.value(sums.iter().map(|sum| sum.address.collection.as_str()).collect::<Vec<_>>());
-        sql.value(sums.iter().map(|sum| sum.address.key.as_str()).collect::<Vec<_>>());
-        sql.value(
-            sums.iter().filter_map(|sum| sum.items.last().map(|(_, number)| *number)).collect::<Vec<i64>>(),
-        );
-        sql.value(sums.iter().map(|sum| sum.expires_at.map(Time)).collect::<Vec<Option<Time>>>());
-        sql.value(sums.iter().map(|sum| counters_text(&sum.totals)).collect::<Vec<String>>());
-        let rows = match self.rows(sql).await {
+        let rows = match self.rows(self.increment_statement(&sums, now)).await {
             Ok(rows) => rows,
             Err(error) if is_of_data(&error) => {
                 sums.iter().for_each(|sum| sum.leave(results));
@@ -69,6 +60,30 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    fn increment_statement(&self, sums: &[Sum<'_>], now: Timestamp) -> Sql {
+        if let [sum] = sums
+            && let (1, Some((name, total))) = (sum.totals.len(), sum.totals.first_key_value())
+        {
+            let mut sql = Sql::prepared(&self.statements.increment_one);
+            sql.value(sum.address.collection.as_str());
+            sql.value(sum.address.key.as_str());
+            sql.value(sum.version());
+            sql.value(Time(now));
+            sql.value(sum.expires_at.map(Time));
+            sql.value(name.as_str());
+            sql.value(*total);
+            return sql;
+        }
+        let mut sql = Sql::prepared(&self.statements.increment);
+        sql.value(Time(now));
+        sql.value(sums.iter().map(|sum| sum.address.collection.as_str()).collect::<Vec<_>>());
+        sql.value(sums.iter().map(|sum| sum.address.key.as_str()).collect::<Vec<_>>());
+        sql.value(sums.iter().map(Sum::version).collect::<Vec<i64>>());
+        sql.value(sums.iter().map(|sum| sum.expires_at.map(Time)).collect::<Vec<Option<Time>>>());
+        sql.value(sums.iter().map(|sum| counters_text(&sum.totals)).collect::<Vec<String>>());
+        sql
     }
 
     /// Adds up the increments of a record; `None` if that leaves the range in which order does not matter.
@@ -96,6 +111,11 @@ impl Client {
 }
 
 impl<'m> Sum<'m> {
+    /// The version after the last of them.
+    fn version(&self) -> i64 {
+        self.items.last().map_or(0, |(_, number)| *number)
+    }
+
     fn leave(&self, results: &mut Results<'m>) {
         let items: Vec<Item<'m>> = self.items.iter().map(|(item, _)| *item).collect();
         results.leave(&items);
