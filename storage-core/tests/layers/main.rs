@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is the failing test's message, also in helpers")]
 
 mod coalesce;
+mod deadlines;
 mod fake;
 mod policies;
 mod stack;
