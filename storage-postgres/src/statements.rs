@@ -20,6 +20,8 @@ pub(crate) struct Statements {
     pub(crate) put_json: Arc<str>,
     /// Puts one JSON: collection, key, version, now, text.
     pub(crate) put_one_json: Arc<str>,
+    /// Puts one record of any kind: now, then the columns of [`Rows`](crate::write::rows::Rows).
+    pub(crate) put_one: Arc<str>,
     /// Whether there is none of some records: collection, first key, last key, all keys.
     pub(crate) absent: Arc<str>,
     /// As `put_json`, of which the records are new.
@@ -145,6 +147,11 @@ impl Statements {
             list_range: list_range(records, items).into(),
             put_json: put_json(many).into(),
             put_one_json: put_json("VALUES ($1, $2, 'j', $3, $4, $4, $5::text::jsonb)").into(),
+            put_one: format!(
+                "INSERT INTO {records} AS r ({COLUMNS}) VALUES ($2, $3, $4, $5, $1, $1, $6, $7::text::jsonb, $8, $9, \
+                 $10::text::jsonb, $11, $12) {or_update}"
+            )
+            .into(),
             absent: format!(
                 // Mostly all are new and behind each other: then one look at the index tells.
                 "SELECT NOT EXISTS (SELECT FROM {records} r WHERE r.collection = $1 AND r.key BETWEEN $2 AND $3) \

@@ -187,9 +187,14 @@ impl Client {
                 for put in puts {
                     rows.push(put.address, put.value, put.version, put.expires_at, 0);
                 }
-                let mut sql = Sql::prepared(many);
+                let one = puts.len() == 1;
+                let mut sql = Sql::prepared(if one { &self.statements.put_one } else { many });
                 sql.value(Time(now));
-                rows.bind(&mut sql);
+                if one {
+                    rows.bind_first(&mut sql)
+                } else {
+                    rows.bind(&mut sql)
+                }
                 sql
             }
         }

@@ -85,6 +85,21 @@ impl<'a> Rows<'a> {
         sql.value(&*self.list_ids);
         sql.value(&*self.list_lens);
     }
+
+    /// Gives a statement the first row as plain values: the server has no arrays to take apart.
+    pub(crate) fn bind_first(&self, sql: &mut Sql) {
+        sql.value(self.collections.first().copied());
+        sql.value(self.keys.first().copied());
+        sql.value(self.kinds.first().copied());
+        sql.value(self.versions.first().copied());
+        sql.value(self.expiries.first().copied().flatten());
+        sql.value(self.texts.first().and_then(Option::as_deref));
+        sql.value(self.bytes.first().copied().flatten());
+        sql.value(self.media_types.first().and_then(Option::as_deref));
+        sql.value(self.counters.first().cloned().flatten());
+        sql.value(self.list_ids.first().copied().flatten());
+        sql.value(self.list_lens.first().copied().flatten());
+    }
 }
 
 fn borrowed<'c>(texts: &'c [Option<Cow<'_, str>>]) -> Vec<Option<&'c str>> {
