@@ -19,7 +19,6 @@
 
 mod around;
 mod coalesce;
-mod deadlines;
 mod guard;
 mod metrics;
 mod policies;

@@ -3,31 +3,28 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::tracing::{Instrument, Span};
 use tokio::time::Instant;
 
-use super::deadlines::Deadlines;
 use super::{Around, Call, Layer, Metrics, Policy, Reply, Retry, Timeout, Tracing};
 use super::{metrics, retry, timeout, tracing};
 use crate::{Backend, Result};
 
 /// Tracing, metrics, retry and timeout, from the outside in, those that are there: what the same policies do one on top
 /// of the other, without a boxed future for each of them.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Policies {
     tracing: Option<Tracing>,
     metrics: Option<Metrics>,
     retry: Option<Retry>,
     timeout: Option<Timeout>,
-    deadlines: Deadlines,
 }
 
 impl Policies {
     /// Takes in `layer`, if it is a policy that belongs around all that are in here.
     pub(super) fn take(&mut self, layer: &Layer) -> bool {
-        let Self { tracing, metrics, retry, timeout, .. } = self;
+        let Self { tracing, metrics, retry, timeout } = self;
         match layer {
             Layer::Timeout(new) if tracing.is_none() && metrics.is_none() && retry.is_none() => {
                 timeout.replace(*new).is_none()
@@ -105,11 +102,9 @@ impl Policies {
         N: Fn() -> F,
         F: Future<Output = Result<T>>,
     {
-        let attempt = pin!(next());
-        let limit = self.timeout.and_then(|timeout| timeout.of(&call.request)).unwrap_or(Duration::MAX);
-        // A time that the clock cannot count to never comes.
-        let Some(deadline) = now.checked_add(limit) else { return attempt.await };
-        let result = self.deadlines.until(deadline, attempt).await;
-        result.unwrap_or_else(|| Err(timeout::passed(call, limit)))
+        match self.timeout.and_then(|timeout| timeout.of(&call.request)) {
+            Some(limit) => timeout::within(limit, now, call, next()).await,
+            None => next().await,
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{Call, Policy, Reply};
 use crate::{Error, ErrorKind, Request, Result};
@@ -62,16 +63,30 @@ impl Policy for Timeout {
         N: Fn() -> F + Send + Sync,
         F: Future<Output = Result<T>> + Send,
     {
-        let Some(limit) = self.of(&call.request) else { return next().await };
-        let mut attempt = pin!(next());
-        // What is answered at once needs no timer.
-        if let Poll::Ready(result) = poll_once(attempt.as_mut()).await {
-            return result;
+        match self.of(&call.request) {
+            Some(limit) => within(limit, Instant::now(), &call, next()).await,
+            None => next().await,
         }
-        match tokio::time::timeout(limit, attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(passed(&call, limit)),
-        }
+    }
+}
+
+/// An attempt at a call that began then, with so long to go.
+pub(super) async fn within<T>(
+    limit: Duration,
+    begun: Instant,
+    call: &Call<'_>,
+    attempt: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut attempt = pin!(attempt);
+    // What is answered at once needs no timer.
+    if let Poll::Ready(result) = poll_once(attempt.as_mut()).await {
+        return result;
+    }
+    // Durations that the clock cannot count are as good as no limit.
+    let Some(deadline) = begun.checked_add(limit) else { return attempt.await };
+    match tokio::time::timeout_at(deadline, attempt).await {
+        Ok(result) => result,
+        Err(_) => Err(call.named(passed(&call.request, limit))),
     }
 }
 
@@ -79,12 +94,11 @@ async fn poll_once<F: Future + Unpin>(mut future: F) -> Poll<F::Output> {
     std::future::poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut future).poll(cx))).await
 }
 
-/// The error of a call that took longer than `limit`.
-pub(super) fn passed(call: &Call<'_>, limit: Duration) -> Error {
-    let outcome = if call.request.is_write() {
+fn passed(request: &Request<'_>, limit: Duration) -> Error {
+    let outcome = if request.is_write() {
         ": whether it was done is unknown, so read before you repeat it"
     } else {
         ""
     };
-    call.named(Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}{outcome}")))
+    Error::new(ErrorKind::Timeout, format!("no answer within {limit:?}{outcome}"))
 }
