@@ -5,6 +5,7 @@
 //! cargo run --release -p storage-bench -- --markdown > table.md
 //! cargo run --release -p storage-bench -- --set redis
 //! cargo run --release -p storage-bench -- --set postgres --sync-delay 1ms
+//! cargo build --release --manifest-path storage-bench/opendal-mongodb/Cargo.toml --target-dir target/opendal-mongodb
 //! cargo run --release -p storage-bench -- --set mongo
 //! cargo run --release -p storage-bench -- --set postgres --import 1000000 --rounds 3
 //! cargo xtask plugins --release && cargo build --release -p storage-plugin --example memory_plugin
@@ -19,6 +20,8 @@
 
 mod border;
 mod data;
+mod drive;
+mod elsewhere;
 mod group;
 mod import;
 mod layers;
@@ -83,6 +86,9 @@ struct Args {
     /// A plugin that keeps records in memory and answers inline, to measure the border alone
     #[arg(long, default_value = "target/release/examples/libmemory_plugin.so")]
     memory_plugin: PathBuf,
+    /// OpenDAL's mongodb service, a program of its own
+    #[arg(long, default_value = "target/opendal-mongodb/release/opendal-mongodb")]
+    opendal_mongodb: PathBuf,
     /// Makes every sync of the PostgreSQL server take at least so long, such as 1ms; needs a C compiler
     #[arg(long, value_parser = humantime::parse_duration)]
     sync_delay: Option<Duration>,
@@ -164,7 +170,7 @@ async fn run(
     for named in args.peers.iter().map(String::as_str).chain([baseline]) {
         ensure!(names.contains(&named), "no peer {named:?} in this set; there are {}", names.join(", "));
     }
-    let place = peers::Place::new(args.set, &parent, &args.plugins, args.sync_delay)?;
+    let place = peers::Place::new(args.set, &parent, &args.plugins, &args.opendal_mongodb, args.sync_delay)?;
     let server = place.postgres_server().map(|postgres| postgres.describe()).transpose()?;
     let mut report = Report {
         command: std::iter::once("storage-bench".to_owned())
@@ -198,7 +204,11 @@ async fn run(
     for name in names.iter().filter(|name| args.peers.is_empty() || args.peers.iter().any(|p| p == *name)) {
         let started = Instant::now();
         let peer = peers::open(name, &place).await.with_context(|| format!("opening {name}"))?;
-        measure::load(&*peer, plan.records).await.with_context(|| format!("loading {name}"))?;
+        let loaded = match peer.elsewhere() {
+            Some(elsewhere) => elsewhere.load(plan.records).await,
+            None => drive::load(&*peer, plan.records).await,
+        };
+        loaded.with_context(|| format!("loading {name}"))?;
         eprintln!("loaded {} records into {name} in {:.1} s", plan.records, started.elapsed().as_secs_f64());
         peers.push(peer);
     }

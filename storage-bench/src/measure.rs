@@ -1,15 +1,15 @@
 //! Rounds: every peer in turn, again and again, so that a slow minute of the machine hits all of them.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::data;
+use crate::drive::{Task, drive};
 use crate::peer::Peer;
-use crate::workload::{Done, Part, Workload, verify};
+use crate::workload::{Workload, verify};
 
 /// One peer under one workload with some number of tasks.
 #[derive(Clone, Debug, Serialize)]
@@ -37,17 +37,6 @@ pub(crate) struct Plan {
     pub(crate) records: u64,
     pub(crate) rounds: u64,
     pub(crate) each: Duration,
-}
-
-/// Writes the records that are read later.
-pub(crate) async fn load(peer: &dyn Peer, records: u64) -> Result<()> {
-    let mut from = 0;
-    while from < records {
-        let to = records.min(from + 1_000);
-        peer.put_many((from..to).map(|index| (data::key(index), data::value(index, 0))).collect()).await?;
-        from = to;
-    }
-    Ok(())
 }
 
 /// Runs a workload on all peers that have what it needs, in alternation.
@@ -102,28 +91,21 @@ struct Once {
 }
 
 async fn once(peer: &Arc<dyn Peer>, workload: Workload, tasks: u64, plan: Plan, round: u64) -> Result<Once> {
+    let task = Task { workload, tasks, records: plan.records, seconds: plan.each.as_secs_f64(), round };
     let sent_before = peer.commands().await?;
-    let started = Instant::now();
-    let part =
-        |task| Part { workload, task, tasks, records: plan.records, round, until: started + plan.each };
-    let running: Vec<_> = (0..tasks)
-        .map(|task| {
-            let (peer, part) = (peer.clone(), part(task));
-            tokio::spawn(async move { part.run(&*peer).await })
-        })
-        .collect();
-    let mut done: Vec<Done> = Vec::with_capacity(running.len());
-    for task in running {
-        done.push(task.await.context("a task panicked")??);
-    }
-    let elapsed = started.elapsed().as_secs_f64();
-    let commands = peer.commands().await?.zip(sent_before).map(|(after, before)| after - before);
-    verify(&**peer, &part(0), &done).await?;
+    let (driven, commands) = if let Some(elsewhere) = peer.elsewhere() {
+        (elsewhere.run(task).await?, None)
+    } else {
+        let (driven, done) = drive(peer, task).await?;
+        let commands = peer.commands().await?.zip(sent_before).map(|(after, before)| after - before);
+        verify(&**peer, &task.part(0), &done).await?;
+        (driven, commands)
+    };
     let mut all = histogram()?;
-    for latency in done.iter().flat_map(|task| &task.latencies) {
-        all.saturating_record(latency.nanos());
+    for nanos in driven.nanos {
+        all.saturating_record(nanos);
     }
-    Ok(Once { calls_per_second: all.len() as f64 / elapsed, latencies: all, commands })
+    Ok(Once { calls_per_second: all.len() as f64 / driven.seconds, latencies: all, commands })
 }
 
 /// Of durations in nanoseconds, up to ten minutes, with three digits.

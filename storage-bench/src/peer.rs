@@ -67,6 +67,11 @@ pub(crate) trait Peer: Send + Sync {
     /// Adds one to a counter that starts at zero, and returns the new value.
     async fn increment(&self, key: &str) -> Result<i64>;
 
+    /// The process that it runs in, if that is another.
+    fn elsewhere(&self) -> Option<&crate::elsewhere::Elsewhere> {
+        None
+    }
+
     /// How many commands it has sent to its server, if that is known.
     async fn commands(&self) -> Result<Option<u64>> {
         Ok(None)

@@ -26,6 +26,7 @@ use clap::ValueEnum;
 use storage_testkit::servers::{MongoServer, MongoSettings, RedisServer, RedisSettings};
 
 use self::postgres::Postgres;
+use crate::elsewhere::Elsewhere;
 use crate::peer::{Durability, Peer};
 
 /// Peers that are compared with each other.
@@ -71,7 +72,7 @@ impl Set {
                 "tokio-postgres-10",
                 "opendal-postgres",
             ],
-            Self::Mongo => &["storage-mongo", "mongodb-raw", "mongodb-group"],
+            Self::Mongo => &["storage-mongo", "mongodb-raw", "mongodb-group", "opendal-mongodb"],
             Self::Plugins => &["storage-file", "storage-file.so", "storage-redis", "storage-redis.so"],
         }
     }
@@ -92,6 +93,7 @@ impl Set {
 pub(crate) struct Place {
     directory: PathBuf,
     plugins: PathBuf,
+    opendal_mongodb: PathBuf,
     redis: Option<RedisServer>,
     postgres: Option<Postgres>,
     mongo: Option<MongoServer>,
@@ -103,6 +105,7 @@ impl Place {
         set: Set,
         directory: &Path,
         plugins: &Path,
+        opendal_mongodb: &Path,
         sync_delay: Option<Duration>,
     ) -> Result<Self> {
         let more = ["--appendonly", "no"].map(str::to_owned).into();
@@ -114,7 +117,8 @@ impl Place {
         let postgres = if set == Set::Postgres { Some(Postgres::start(sync_delay)?) } else { None };
         let mongo =
             if set == Set::Mongo { Some(MongoServer::start(&MongoSettings::default())?) } else { None };
-        Ok(Self { directory: directory.to_owned(), plugins: plugins.to_owned(), redis, postgres, mongo })
+        let (directory, plugins) = (directory.to_owned(), plugins.to_owned());
+        Ok(Self { directory, plugins, opendal_mongodb: opendal_mongodb.to_owned(), redis, postgres, mongo })
     }
 
     /// The URL of the Redis server.
@@ -204,6 +208,11 @@ pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
         }
         "mongodb-raw" => Arc::new(mongodb::Mongodb::open(&place.mongo()?).await?),
         "mongodb-group" => Arc::new(mongodb_group::MongodbGroup::open(&place.mongo()?).await?),
+        "opendal-mongodb" => {
+            let (program, url) = (&place.opendal_mongodb, place.mongo()?);
+            let started = Elsewhere::start(program, &url, "opendal-mongodb", Durability::NotSynced);
+            Arc::new(started.context("see storage-bench/opendal-mongodb/src/main.rs for how it is built")?)
+        }
         other => bail!("no peer {other:?}"),
     })
 }

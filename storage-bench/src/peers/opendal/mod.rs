@@ -1,24 +1,20 @@
 //! Key-value services of Apache OpenDAL: embedded ones, Redis and PostgreSQL.
 //!
-//! Left out: `sqlite`, whose driver links another SQLite than rusqlite's, which cargo forbids in one binary;
-//! `mongodb`, which is written for version 2 of `bson` and does not compile where anything in the binary has the driver
-//! use version 3, as `storage-mongo` does; `rocksdb`, for its C++ build; and `cacache`, a cache on the file system.
+//! Left out: `sqlite`, whose driver links another SQLite than rusqlite's, which cargo forbids in one binary; `rocksdb`, for its
+//! C++ build; and `cacache`, a cache on the file system. `mongodb` is written for version 2 of `bson` and does not compile where
+//! anything in the binary has the driver use version 3, as `storage-mongo` does: it is a program of its own, in
+//! `storage-bench/opendal-mongodb`.
+
+mod operator;
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
-use async_trait::async_trait;
-use bytes::Bytes;
-use opendal::{ErrorKind, Operator, services};
+use anyhow::Result;
+use opendal::{Operator, services};
 
+pub(crate) use self::operator::OpenDal;
 use super::postgres::Postgres;
-use crate::peer::{Durability, Feature, Page, Peer, PeerInfo};
-
-/// A service of OpenDAL.
-pub(crate) struct OpenDal {
-    info: PeerInfo,
-    operator: Operator,
-}
+use crate::peer::{Durability, PeerInfo};
 
 impl OpenDal {
     pub(crate) fn redb(directory: &Path) -> Result<Self> {
@@ -63,53 +59,5 @@ impl OpenDal {
     ) -> Result<Self> {
         let version = super::version_of("opendal");
         Ok(Self { info: PeerInfo { name, version, durability, how }, operator })
-    }
-}
-
-#[async_trait]
-impl Peer for OpenDal {
-    fn info(&self) -> &PeerInfo {
-        &self.info
-    }
-
-    /// Its listings have names without values, and it has no read-modify-write.
-    fn has(&self, _: Feature) -> bool {
-        false
-    }
-
-    async fn get(&self, key: &str) -> Result<Option<Bytes>> {
-        match self.operator.read(key).await {
-            Ok(buffer) => Ok(Some(buffer.to_bytes())),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn put(&self, key: String, value: Vec<u8>) -> Result<()> {
-        self.operator.write(&key, value).await?;
-        Ok(())
-    }
-
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>> {
-        let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
-            found.push(self.get(key).await?);
-        }
-        Ok(found)
-    }
-
-    async fn put_many(&self, records: Vec<(String, Vec<u8>)>) -> Result<()> {
-        for (key, value) in records {
-            self.put(key, value).await?;
-        }
-        Ok(())
-    }
-
-    async fn scan(&self, _: &str, _: Option<&str>, _: usize) -> Result<Page> {
-        bail!("OpenDAL has no scan with values")
-    }
-
-    async fn increment(&self, _: &str) -> Result<i64> {
-        bail!("OpenDAL has no increment")
     }
 }
