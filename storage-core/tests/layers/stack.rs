@@ -36,7 +36,7 @@ fn with_puts_each_layer_in_its_place_or_replaces_it() {
 }
 
 /// glibc's allocator keeps blocks of up to 1,032 bytes for each thread. Larger ones are taken and given back under a lock,
-/// which cost a fifth of the calls of a busy store.
+/// which cost a busy store a seventh of its calls.
 #[test]
 fn the_future_of_a_call_fits_the_allocators_fast_path() {
     let mut capabilities = Capabilities::none();
