@@ -147,6 +147,10 @@ impl Place {
     }
 }
 
+/// What to do if it does not start.
+const OPENDAL_MONGODB: &str = "opendal-mongodb is a program of its own: cargo build --release --manifest-path \
+    storage-bench/opendal-mongodb/Cargo.toml --target-dir target/opendal-mongodb, or leave it out by --peers";
+
 /// Opens a peer; an embedded one in an empty directory of its own.
 pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
     let directory = place.directory.join(name);
@@ -211,7 +215,7 @@ pub(crate) async fn open(name: &str, place: &Place) -> Result<Arc<dyn Peer>> {
         "opendal-mongodb" => {
             let (program, url) = (&place.opendal_mongodb, place.mongo()?);
             let started = Elsewhere::start(program, &url, "opendal-mongodb", Durability::NotSynced);
-            Arc::new(started.context("see storage-bench/opendal-mongodb/src/main.rs for how it is built")?)
+            Arc::new(started.context(OPENDAL_MONGODB)?)
         }
         other => bail!("no peer {other:?}"),
     })
