@@ -1,10 +1,13 @@
 //! What each change does to a record: the reference semantics, shared by backends that evaluate changes
 //! themselves.
 
+mod order;
+
 use std::collections::BTreeMap;
 
 use smol_str::SmolStr;
 
+pub use self::order::{Taken, crowded, unrepeated};
 use crate::{Change, Effect, Error, ErrorKind, Mutation, Record, Result, Timestamp, Value, Version, Written};
 
 /// What is to be stored after a mutation.

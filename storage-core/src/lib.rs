@@ -33,7 +33,7 @@ pub use codec::{Codec, JsonCodec, MessagePack, Raw};
 pub use descriptor::{LinkedType, TypeDescriptor, decode_config, nearest};
 pub use error::{Error, ErrorKind, Result, Retry};
 pub use feed::{ChangeEvent, Changes};
-pub use index::IndexSpec;
+pub use index::{IndexSpec, KnownIndexes};
 pub use json::{Json, MAX_JSON_DEPTH, compare_numbers, json_eq};
 pub use memory::{MEMORY, MemoryBackend, MemoryType};
 pub use mutation::{Atomicity, Batch, Change, Effect, Mutation, Precondition, Written};

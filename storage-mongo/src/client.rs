@@ -8,7 +8,7 @@ use std::time::Duration;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::options::{ClientOptions, WriteConcern};
 use mongodb::{ClientSession, Collection, Database};
-use storage_core::{CollectionName, Error, ErrorKind, Result, Retry, Version, VersionSource};
+use storage_core::{CollectionName, Error, ErrorKind, KnownIndexes, Result, Retry, Version, VersionSource};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
@@ -53,6 +53,7 @@ pub(crate) struct Client {
     made: std::sync::Mutex<HashSet<CollectionName>>,
     /// Collections in which a list was read.
     listed: std::sync::Mutex<HashSet<CollectionName>>,
+    pub(crate) known_indexes: KnownIndexes,
     /// Collections and their index of expiries are made one at a time: calls that need the same one ask once.
     making: tokio::sync::Mutex<()>,
     closed: AtomicBool,
@@ -92,6 +93,7 @@ impl Client {
             expiring: std::sync::Mutex::default(),
             made: std::sync::Mutex::default(),
             listed: std::sync::Mutex::default(),
+            known_indexes: KnownIndexes::default(),
             making: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
         })

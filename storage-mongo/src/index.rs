@@ -33,7 +33,9 @@ impl Client {
         let command =
             doc! {"createIndexes": self.layout.records(&spec.collection), "indexes": [definition(spec)]};
         let making = self.database.run_command(command);
-        match self.patiently(async { Ok(making.await) }).await? {
+        let made = self.patiently(async { Ok(making.await) }).await;
+        self.known_indexes.forget(&spec.collection);
+        match made? {
             Ok(reply) => Ok(count(&reply, "numIndexesAfter") > count(&reply, "numIndexesBefore")),
             Err(error) if matches!(error.kind.as_ref(), Driver::Command(told) if told.code == DUPLICATE) => {
                 Err(duplicate(spec))
@@ -71,11 +73,22 @@ impl Client {
         Ok(specs)
     }
 
+    /// The unique indexes that a collection has, or had a moment ago.
+    pub(crate) async fn unique_indexes(&self, collection: &CollectionName) -> Result<Vec<IndexSpec>> {
+        let known = match self.known_indexes.of(collection) {
+            Some(known) => known,
+            None => self.known_indexes.learn(collection, self.list_indexes(collection).await?),
+        };
+        Ok(known.iter().filter(|spec| spec.unique).cloned().collect())
+    }
+
     /// Drops an index, and returns whether there was one.
     pub(crate) async fn drop_index(&self, collection: &CollectionName, path: &Path) -> Result<bool> {
         self.check_open()?;
         let command = doc! {"dropIndexes": self.layout.records(collection), "index": name(&json_path(path))};
-        match self.command(command, None).await {
+        let dropped = self.command(command, None).await;
+        self.known_indexes.forget(collection);
+        match dropped {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),

@@ -353,6 +353,8 @@ async fn batches_take_few_commands() {
         Batch::independent(keys.iter().map(|key| mutation(key)).collect())
     };
     let one = |mutation: Mutation| Batch::independent(vec![mutation]);
+    // The first of a client asks what indexes the collection has.
+    assert_eq!(commands(of_all(&|key| put(key, json!(0))), 0).await, 2);
     assert_eq!(commands(of_all(&|key| put(key, json!(key))), 0).await, 1, "puts");
     assert_eq!(
         commands(of_all(&|key| put(key, json!(1)).on(Precondition::Present)), 0).await,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::Executor as _;
 use sqlx::postgres::PgRow;
-use storage_core::{Error, ErrorKind, Result, Retry, VersionSource};
+use storage_core::{Error, ErrorKind, KnownIndexes, Result, Retry, VersionSource};
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
 
@@ -14,7 +14,6 @@ use crate::changes::Feed;
 use crate::config::PostgresConfig;
 use crate::connect::{Connector, PLANNING};
 use crate::error::{During, breaks_connection, driver};
-use crate::index::Known;
 use crate::layout::Layout;
 use crate::partition::PartitionSet;
 use crate::pool::{Connection, Pool};
@@ -32,7 +31,7 @@ pub(crate) struct Client {
     pub(crate) pool: Arc<Pool>,
     /// Indexes are changed one at a time, for each takes connections of its own.
     pub(crate) indexing: tokio::sync::Mutex<()>,
-    pub(crate) known_indexes: Known,
+    pub(crate) known_indexes: KnownIndexes,
     pub(crate) feed: Feed,
     /// How the records are to be divided, if that is said.
     pub(crate) partitions: Option<Vec<PartitionSet>>,
@@ -55,7 +54,7 @@ impl Client {
             layout,
             versions: VersionSource::new(),
             indexing: tokio::sync::Mutex::new(()),
-            known_indexes: Known::default(),
+            known_indexes: KnownIndexes::default(),
             feed: Feed::new(config),
             partitions: config.partitions.clone(),
             pool: Pool::new(Connector::new(config)?, config.pool()),

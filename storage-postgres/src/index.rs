@@ -8,8 +8,7 @@
 //!
 //! Whether values are unique is kept by [`crate::unique`].
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -121,39 +120,6 @@ fn fnv(bytes: &[u8]) -> u128 {
     })
 }
 
-/// The indexes of collections, as far as is known.
-#[derive(Default)]
-pub(crate) struct Known(Mutex<HashMap<CollectionName, Learned>>);
-
-/// The indexes of a collection, and when they were seen.
-type Learned = (Instant, Arc<[IndexSpec]>);
-
-impl Known {
-    /// How long it is believed: others make and drop indexes too. It decides how a query is read, never what it finds; and
-    /// in which steps a batch is written.
-    const BELIEVED: Duration = Duration::from_secs(10);
-    /// So many collections are known at most.
-    const COLLECTIONS: usize = 1_000;
-
-    fn of(&self, collection: &CollectionName) -> Option<Arc<[IndexSpec]>> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, specs) = known.get(collection)?;
-        (since.elapsed() < Self::BELIEVED).then(|| specs.clone())
-    }
-
-    fn learn(&self, collection: &CollectionName, found: &Arc<[IndexSpec]>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= Self::COLLECTIONS {
-            known.clear();
-        }
-        known.insert(collection.clone(), (Instant::now(), found.clone()));
-    }
-
-    fn forget(&self, collection: &CollectionName) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(collection);
-    }
-}
-
 impl Client {
     /// Whether a path has an index, or had one a moment ago.
     pub(crate) async fn has_index(&self, collection: &CollectionName, path: &Path) -> Result<bool> {
@@ -169,9 +135,8 @@ impl Client {
         if let Some(known) = self.known_indexes.of(collection) {
             return Ok(known);
         }
-        let found = self.list_indexes(collection).await?.into();
-        self.known_indexes.learn(collection, &found);
-        Ok(found)
+        let found = self.list_indexes(collection).await?;
+        Ok(self.known_indexes.learn(collection, found))
     }
 
     /// Makes an index, and returns whether it was new.
@@ -313,7 +278,7 @@ impl Client {
 
     /// Forgets which paths have an index.
     pub(crate) fn forget_indexes(&self) {
-        self.known_indexes.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.known_indexes.forget_all();
     }
 
     async fn find(&self, collection: &CollectionName, path: &Path) -> Result<Option<IndexSpec>> {

@@ -10,6 +10,7 @@ mod general;
 pub(crate) mod header;
 mod increment;
 mod modify;
+mod order;
 mod results;
 pub(crate) mod send;
 pub(crate) mod statement;
@@ -19,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use storage_core::apply::{Next, apply};
+use storage_core::apply::{Next, apply, unrepeated};
 use storage_core::{
     Address, Atomicity, Batch, Change, Effect, Error, ErrorKind, Mutation, Precondition, Result, Timestamp,
     Value, Version, Written,
@@ -124,14 +125,42 @@ impl Client {
 
     async fn write_independent(&self, items: &[Item<'_>], now: Timestamp) -> Result<Vec<Result<Written>>> {
         let mut results = Results::new(items.len());
-        let (units, at_once) = self.units(items, now, &mut results);
-        self.run(units, at_once, now, &mut results).await;
-        let left = self.settle_overwritten(items, &mut results);
-        if !left.is_empty() {
-            let units = self.look(left, now, &mut results).await;
-            self.run(units, AT_ONCE, now, &mut results).await;
+        let unique = self.unique_among(items).await.map_err(nothing_done)?;
+        if unique.is_empty() {
+            self.write_part(items, now, &mut results).await;
+            return results.finish();
+        }
+        for part in unrepeated(items) {
+            let passed_on = match results.gone() {
+                Some(error) => Err(error),
+                None => self.passes_values(part, &unique).await,
+            };
+            match passed_on {
+                Ok(false) => self.write_part(part, now, &mut results).await,
+                Ok(true) => {
+                    for item in part {
+                        self.write_part(std::slice::from_ref(item), now, &mut results).await;
+                    }
+                }
+                Err(error) => {
+                    for item in part {
+                        results.take(*item, Step::Settled(Err(not_sent(&error))));
+                    }
+                }
+            }
         }
         results.finish()
+    }
+
+    /// Mutations of which nobody sees in which order they are done, but for those of one record.
+    async fn write_part<'m>(&self, part: &[Item<'m>], now: Timestamp, results: &mut Results<'m>) {
+        let (units, at_once) = self.units(part, now, results);
+        self.run(units, at_once, now, results).await;
+        let left = self.settle_overwritten(part, results);
+        if !left.is_empty() {
+            let units = self.look(left, now, results).await;
+            self.run(units, AT_ONCE, now, results).await;
+        }
     }
 
     /// Takes the mutations that were left, but for puts of which the batch has a later one of the same record that is done:
@@ -141,8 +170,8 @@ impl Client {
         left.retain(|(position, mutation)| {
             let later = items
                 .iter()
-                .skip(position + 1)
-                .find(|(later, other)| other.address == mutation.address && results.is_done(*later));
+                .filter(|(later, other)| later > position && other.address == mutation.address)
+                .find(|(later, _)| results.is_done(*later));
             if later.is_some() {
                 let version = Some(self.new_version());
                 let written = Written { version, effect: Effect::Done };

@@ -18,12 +18,12 @@ mod touch;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
+use storage_core::apply::unrepeated;
 use storage_core::{
     Address, Atomicity, Batch, Change, ErrorKind, Mutation, Result, Retry, Timestamp, Value, Written,
 };
 
 use crate::client::Client;
-use crate::write::order::unrepeated;
 use crate::write::results::Results;
 
 /// A mutation and its position in the batch.

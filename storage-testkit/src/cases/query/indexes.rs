@@ -169,3 +169,60 @@ pub async fn unique_index_conflicts(cx: Cx) {
     ok(backend.drop_index(&collection, &unique.path).await, "drop_index");
     put_json(backend, &collection, "free", json!({"u": "x"})).await;
 }
+
+/// Under a unique index the mutations of an independent batch give back and take values in their order, also where a backend
+/// does them by kind, or several at once.
+pub async fn unique_values_pass_in_order(cx: Cx) {
+    const CONFLICT: Option<ErrorKind> = Some(ErrorKind::Conflict);
+
+    let backend = &*cx.open().await;
+    let numbered = |collection: &CollectionName, key: &str, n: i64| put(collection, key, json!({"u": n}));
+    type Mutations = fn(&CollectionName, &dyn Fn(&CollectionName, &str, i64) -> Mutation) -> Vec<Mutation>;
+    let batches: [(&str, Mutations, &[Option<ErrorKind>]); 7] = [
+        (
+            "put, given back and taken",
+            |of, put| vec![put(of, "c", 3), Mutation::delete(address(of, "c")), put(of, "d", 3)],
+            &[None, None, None],
+        ),
+        (
+            "put twice, the first value taken",
+            |of, put| vec![put(of, "c", 3), put(of, "c", 4), put(of, "d", 3)],
+            &[None, None, None],
+        ),
+        (
+            "put twice, the second value taken",
+            |of, put| vec![put(of, "c", 3), put(of, "c", 4), put(of, "d", 4)],
+            &[None, None, CONFLICT],
+        ),
+        (
+            "given back by a delete",
+            |of, put| vec![Mutation::delete(address(of, "a")), put(of, "d", 1)],
+            &[None, None],
+        ),
+        (
+            "not given back yet",
+            |of, put| vec![put(of, "d", 1), Mutation::delete(address(of, "a")), put(of, "e", 1)],
+            &[CONFLICT, None, None],
+        ),
+        ("handed on", |of, put| vec![put(of, "a", 9), put(of, "b", 1), put(of, "c", 2)], &[None, None, None]),
+        (
+            "handed on the wrong way",
+            |of, put| vec![put(of, "c", 2), put(of, "b", 1), put(of, "a", 9)],
+            &[CONFLICT, CONFLICT, None],
+        ),
+    ];
+    for (name, mutations, expected) in batches {
+        let collection = cx.collection();
+        ok(backend.ensure_index(&index(&collection, "u", true)).await, "ensure_index");
+        write_all(
+            backend,
+            Batch::independent(vec![numbered(&collection, "a", 1), numbered(&collection, "b", 2)]),
+        )
+        .await;
+        let batch = Batch::independent(mutations(&collection, &numbered));
+        let results = ok(backend.write(&batch).await, "an independent batch");
+        let kinds: Vec<_> =
+            results.iter().map(|result| result.as_ref().err().map(storage_core::Error::kind)).collect();
+        assert_eq!(kinds, expected, "{name}: {results:?}");
+    }
+}
