@@ -156,7 +156,7 @@ impl Client {
             let message = format!(
                 "no connection was free within {limit:?}: make fewer calls at once, or raise maxPoolSize"
             );
-            return Err(Error::new(ErrorKind::Timeout, message).with_retry(Retry::Safe));
+            return Err(Error::new(ErrorKind::Busy, message));
         };
         match timeout_at(until, request).await {
             Ok(result) => result.map_err(driver),

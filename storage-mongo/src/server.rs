@@ -8,7 +8,9 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::{ReadPreference, SelectionCriteria};
 use serde_json::{Value as Tree, json};
 use smol_str::SmolStr;
-use storage_core::{CollectionName, Health, HealthStatus, MaintenanceReport, Result, Stats, Timestamp};
+use storage_core::{
+    CollectionName, ErrorKind, Health, HealthStatus, MaintenanceReport, Result, Stats, Timestamp,
+};
 
 use crate::client::Client;
 use crate::layout::{date, field};
@@ -25,6 +27,10 @@ impl Client {
                 (HealthStatus::Up, format!("{} answers", self.topology.kind))
             }
             Ok(_) => (HealthStatus::Degraded, "reads only: the server is no primary".to_owned()),
+            // It works for those who have a connection.
+            Err(error) if error.kind() == ErrorKind::Busy => {
+                (HealthStatus::Degraded, error.message().to_owned())
+            }
             // Reads go on where the configuration has them read from others.
             Err(error) => match self.hello(ReadPreference::Nearest { options: None }).await {
                 Ok(_) => (HealthStatus::Degraded, format!("reads only: {}", error.message())),

@@ -133,6 +133,25 @@ async fn a_black_hole_is_a_timeout() {
     assert_eq!(get_json(&*backend, &users(), "ada").await, Some(json!(1)));
 }
 
+/// Who gets no connection in time has sent nothing, and is told what to do; who has one is not.
+#[tokio::test]
+async fn a_call_that_no_connection_is_free_for_is_busy() {
+    let Behind { _server, proxy, backend } = behind_a_proxy("maxPoolSize=1&timeout=1500ms").await;
+    increment(&*backend, "counter").await.unwrap();
+    proxy.set_blocked(true);
+    let (first, (took, second), health) = tokio::join!(
+        increment(&*backend, "counter"),
+        timed(increment(&*backend, "counter")),
+        backend.health()
+    );
+    expect(first, ErrorKind::Timeout, Retry::IfIdempotent, "no answer");
+    expect(second, ErrorKind::Busy, Retry::Safe, "maxPoolSize");
+    assert!(took < IN_TIME, "{took:?}");
+    assert_eq!(health.unwrap().status, HealthStatus::Degraded, "others have the connection");
+    proxy.set_blocked(false);
+    recovers(|| get(&*backend, "ada")).await;
+}
+
 /// A server that falls silent while it has a write: the driver gives it up before the call's time is over, and nobody knows.
 #[tokio::test]
 async fn a_server_that_falls_silent_leaves_the_outcome_unknown() {

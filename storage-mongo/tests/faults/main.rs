@@ -11,19 +11,15 @@ mod restart;
 mod transactions;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 use serde_json::json;
-use storage_core::{
-    Backend, Batch, CollectionName, Error, ErrorKind, Mutation, Precondition, Result, Retry, Value, Written,
-};
+use storage_core::{Backend, Batch, CollectionName, Mutation, Precondition, Result, Value, Written};
+use storage_testkit::faults::{RECOVERY, expect, of_the_connection, recovers, timed};
 use storage_testkit::helpers::{address, get_one, put, write_one};
 use storage_testkit::servers::{MongoServer, MongoSettings};
 use tokio::sync::{Mutex, MutexGuard};
-
-/// What a test gives work to find its way back.
-const RECOVERY: Duration = Duration::from_secs(30);
 
 /// More than a call with a short timeout takes, on a machine that does much else.
 const IN_TIME: Duration = Duration::from_secs(15);
@@ -133,40 +129,4 @@ async fn sum(backend: &dyn Backend, key: &str) -> u64 {
 async fn counted(backend: &dyn Backend, key: &str) -> u64 {
     recovers(|| get(backend, key)).await;
     sum(backend, key).await
-}
-
-/// An error of this kind and class, whose message has a text in it.
-#[track_caller]
-fn expect<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind, retry: Retry, text: &str) -> Error {
-    let error = result.expect_err("it has to fail");
-    assert_eq!((error.kind(), error.retry()), (kind, retry), "{error:?}");
-    assert!(error.message().to_lowercase().contains(&text.to_lowercase()), "no {text:?} in {error:?}");
-    error
-}
-
-/// An error of a connection, which says that what was asked for may have been done, or was not done.
-#[track_caller]
-fn of_the_connection(error: &Error) {
-    let kinds = [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::Busy];
-    assert!(kinds.contains(&error.kind()), "the wrong kind for a connection that broke: {error:?}");
-    assert_ne!(error.retry(), Retry::Never, "{error:?}");
-}
-
-/// Repeats a call until it succeeds, on the same open store.
-async fn recovers<T, F: Future<Output = Result<T>>>(call: impl Fn() -> F) -> T {
-    let until = Instant::now() + RECOVERY;
-    loop {
-        match call().await {
-            Ok(done) => return done,
-            Err(error) => assert!(Instant::now() < until, "it does not recover: {error:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// How long a call took, with its result.
-async fn timed<T>(call: impl Future<Output = T>) -> (Duration, T) {
-    let started = Instant::now();
-    let done = call.await;
-    (started.elapsed(), done)
 }
