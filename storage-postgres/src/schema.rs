@@ -16,6 +16,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("unique_values", include_str!("migrations/0002_unique_values.sql")),
     ("changes", include_str!("migrations/0003_changes.sql")),
     ("exact_items", include_str!("migrations/0004_exact_items.sql")),
+    ("cheaper_checks", include_str!("migrations/0005_cheaper_checks.sql")),
 ];
 
 /// How long to wait for another program that upgrades the tables, and for those that use them.

@@ -46,7 +46,8 @@ pub(crate) struct Statements {
     /// Adds to counters: now, collections, keys, versions, initial expiries, deltas as JSON; returns collection, key and
     /// counters of each that was done.
     pub(crate) increment: Arc<str>,
-    /// As `increment`, one counter of one record: collection, key, version, now, initial expiry, name, delta.
+    /// As `increment`, one counter of one record: collection, key, version, now, initial expiry, name, delta. Returns what it
+    /// counts if it was done.
     pub(crate) increment_one: Arc<str>,
     /// Appends to lists: now, collections, keys, versions, initial expiries, numbers of items; then of each item the
     /// collection, the key, how many places from the end it is, the text, and the exact text or null. Returns collection,
@@ -264,7 +265,7 @@ fn increment_one(records: &str) -> String {
          counters = r.counters || jsonb_build_object($6::text, coalesce((r.counters ->> $6)::bigint, 0) + $7::bigint) \
          WHERE r.kind = 'c' AND (r.expires_at IS NULL OR r.expires_at > excluded.updated_at) \
          AND coalesce((r.counters ->> $6)::bigint, 0) BETWEEN -4611686018427387904 AND 4611686018427387904 \
-         RETURNING r.collection, r.key, r.counters::text"
+         RETURNING (r.counters ->> $6)::bigint"
     )
 }
 

@@ -74,10 +74,11 @@ async fn what_an_older_program_wrote_is_read_after_the_upgrade() {
     let backend = open(&url(&schema)).await.unwrap();
     write(&*backend, Mutation::append(at("list"), vec![Json::from(json!("old"))])).await.unwrap();
     backend.close().await.unwrap();
-    // As the third version left it: numbers rounded, and no exact text beside them.
+    // As the third version left it: numbers rounded, no exact text beside them, and checks of another form.
     SERVER
         .psql(&format!(
             "ALTER TABLE {schema}.list_items DROP COLUMN bytes; \
+             ALTER TABLE {schema}.records DROP CONSTRAINT records_kind, ADD CONSTRAINT records_kind CHECK (kind <> 'j' OR json IS NOT NULL); \
              DELETE FROM {schema}.migrations WHERE version > 3; \
              INSERT INTO {schema}.records (collection, key, json) VALUES ('users', 'ada', '{{\"n\": 1.2345678901234568e29}}');"
         ))
@@ -92,6 +93,30 @@ async fn what_an_older_program_wrote_is_read_after_the_upgrade() {
     let range = ListRange { address: at("list"), start: 0, limit: 9 };
     let items = backend.list_range(&range).await.unwrap().unwrap().items;
     assert_eq!(items, [Json::from(json!("old")), Json::from(json!("new"))]);
+    // Items go with their list also by the trigger of the newest version.
+    write(&*backend, Mutation::put(at("list"), Json::from(json!(1)))).await.unwrap();
+    assert_eq!(SERVER.psql(&format!("SELECT count(*) FROM {schema}.list_items")).unwrap().trim(), "0");
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_else_writes_has_one_value() {
+    let schema = name();
+    let backend = open(&url(&schema)).await.unwrap();
+    let insert = |columns: &str, values: &str| {
+        SERVER.psql(&format!(
+            "INSERT INTO {schema}.records (collection, key, {columns}) VALUES ('users', {values})"
+        ))
+    };
+    for (columns, values) in [("kind", "'none', 'j'"), ("json, kind, counters", "'two', '1', 'c', '{}'")] {
+        let error = insert(columns, values).unwrap_err().to_string();
+        assert!(error.contains("records_kind"), "{error}");
+    }
+    insert("json", "'one', '1'").unwrap();
+    assert!(backend.get(&[at("one")]).await.unwrap().remove(0).is_some());
+    // A kind that its value is not of is told when it is read.
+    insert("json, kind", "'another', '1', 'c'").unwrap();
+    let error = backend.get(&[at("another")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
 }
 
 #[tokio::test]

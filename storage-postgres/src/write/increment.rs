@@ -12,11 +12,14 @@ use crate::client::Client;
 use crate::convert::{Time, counters, counters_text, damaged, version};
 use crate::sql::Sql;
 
+/// Counters by name.
+type Counts = BTreeMap<SmolStr, i64>;
+
 /// The increments of one record, added up.
 struct Sum<'m> {
     address: &'m Address,
     items: Vec<(Item<'m>, i64)>,
-    totals: BTreeMap<SmolStr, i64>,
+    totals: Counts,
     expires_at: Option<Timestamp>,
 }
 
@@ -38,23 +41,21 @@ impl Client {
         if sums.is_empty() {
             return Ok(());
         }
-        let rows = match self.rows(self.increment_statement(&sums, now)).await {
-            Ok(rows) => rows,
-            Err(error) if is_of_data(&error) => {
-                sums.iter().for_each(|sum| sum.leave(results));
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+        let single = match sums.as_slice() {
+            [sum] if sum.totals.len() == 1 => sum.totals.first_key_value(),
+            _ => None,
         };
-        let mut done: HashMap<(&str, &str), &str> = HashMap::with_capacity(rows.len());
-        for row in &rows {
-            let names =
-                (row.try_get_unchecked(0).map_err(damaged)?, row.try_get_unchecked(1).map_err(damaged)?);
-            done.insert(names, row.try_get_unchecked(2).map_err(damaged)?);
-        }
-        for sum in sums {
-            match done.get(&(sum.address.collection.as_str(), sum.address.key.as_str())) {
-                Some(text) => sum.done(&counters(text)?, results),
+        let added = match single {
+            Some((name, total)) => self.add_one(&sums[0], name, *total, now).await.map(|after| vec![after]),
+            None => self.add(&sums, now).await,
+        };
+        let added = match added {
+            Err(error) if is_of_data(&error) => vec![None; sums.len()],
+            added => added?,
+        };
+        for (sum, after) in sums.into_iter().zip(added) {
+            match after {
+                Some(after) => sum.done(&after, results),
                 // Another kind, expired, or near the end of the range.
                 None => sum.leave(results),
             }
@@ -62,20 +63,29 @@ impl Client {
         Ok(())
     }
 
-    fn increment_statement(&self, sums: &[Sum<'_>], now: Timestamp) -> Sql {
-        if let [sum] = sums
-            && let (1, Some((name, total))) = (sum.totals.len(), sum.totals.first_key_value())
-        {
-            let mut sql = Sql::prepared(&self.statements.increment_one);
-            sql.value(sum.address.collection.as_str());
-            sql.value(sum.address.key.as_str());
-            sql.value(sum.version());
-            sql.value(Time(now));
-            sql.value(sum.expires_at.map(Time));
-            sql.value(name.as_str());
-            sql.value(*total);
-            return sql;
-        }
+    /// Adds to one counter of one record, and returns what it counts then, if it was done.
+    async fn add_one(
+        &self,
+        sum: &Sum<'_>,
+        name: &SmolStr,
+        total: i64,
+        now: Timestamp,
+    ) -> Result<Option<Counts>> {
+        let mut sql = Sql::prepared(&self.statements.increment_one);
+        sql.value(sum.address.collection.as_str());
+        sql.value(sum.address.key.as_str());
+        sql.value(sum.version());
+        sql.value(Time(now));
+        sql.value(sum.expires_at.map(Time));
+        sql.value(name.as_str());
+        sql.value(total);
+        let Some(row) = self.row(sql).await? else { return Ok(None) };
+        let after: i64 = row.try_get_unchecked(0).map_err(damaged)?;
+        Ok(Some(Counts::from([(name.clone(), after)])))
+    }
+
+    /// Adds to counters, and returns those of each record after it, if it was done.
+    async fn add(&self, sums: &[Sum<'_>], now: Timestamp) -> Result<Vec<Option<Counts>>> {
         let mut sql = Sql::prepared(&self.statements.increment);
         sql.value(Time(now));
         sql.value(sums.iter().map(|sum| sum.address.collection.as_str()).collect::<Vec<_>>());
@@ -83,7 +93,18 @@ impl Client {
         sql.value(sums.iter().map(Sum::version).collect::<Vec<i64>>());
         sql.value(sums.iter().map(|sum| sum.expires_at.map(Time)).collect::<Vec<Option<Time>>>());
         sql.value(sums.iter().map(|sum| counters_text(&sum.totals)).collect::<Vec<String>>());
-        sql
+        let rows = self.rows(sql).await?;
+        let mut done: HashMap<(&str, &str), &str> = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let names =
+                (row.try_get_unchecked(0).map_err(damaged)?, row.try_get_unchecked(1).map_err(damaged)?);
+            done.insert(names, row.try_get_unchecked(2).map_err(damaged)?);
+        }
+        let after = |sum: &Sum<'_>| {
+            let text = done.get(&(sum.address.collection.as_str(), sum.address.key.as_str()));
+            text.map(|text| counters(text)).transpose()
+        };
+        sums.iter().map(after).collect()
     }
 
     /// Adds up the increments of a record; `None` if that leaves the range in which order does not matter.
@@ -122,7 +143,7 @@ impl<'m> Sum<'m> {
     }
 
     /// Tells each increment the values after it, given those after the last.
-    fn done(&self, after: &BTreeMap<SmolStr, i64>, results: &mut Results<'m>) {
+    fn done(&self, after: &Counts, results: &mut Results<'m>) {
         let mut running: BTreeMap<&SmolStr, i64> = self
             .totals
             .iter()
