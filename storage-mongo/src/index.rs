@@ -32,6 +32,7 @@ impl Client {
         }
         let command =
             doc! {"createIndexes": self.layout.records(&spec.collection), "indexes": [definition(spec)]};
+        self.known_indexes.forget(&spec.collection);
         let making = self.database.run_command(command);
         let made = self.patiently(async { Ok(making.await) }).await;
         self.known_indexes.forget(&spec.collection);
@@ -75,10 +76,7 @@ impl Client {
 
     /// The unique indexes that a collection has, or had a moment ago.
     pub(crate) async fn unique_indexes(&self, collection: &CollectionName) -> Result<Vec<IndexSpec>> {
-        let known = match self.known_indexes.of(collection) {
-            Some(known) => known,
-            None => self.known_indexes.learn(collection, self.list_indexes(collection).await?),
-        };
+        let known = self.known_indexes.of(collection, self.list_indexes(collection)).await?;
         Ok(known.iter().filter(|spec| spec.unique).cloned().collect())
     }
 

@@ -140,6 +140,18 @@ async fn a_bad_mutation_of_an_independent_batch_fails_alone_and_by_order() {
 }
 
 #[tokio::test]
+async fn a_record_that_cannot_be_read_fails_no_other() {
+    let prefix = prefix();
+    let backend = open(&patient(&with(&shared_url(), "prefix", &prefix))).await.unwrap();
+    with_unique(&*backend).await;
+    let database = database(&shared_url()).await.unwrap();
+    let records = database.collection::<mongodb::bson::Document>(&format!("{prefix}things"));
+    records.insert_one(doc! {"_id": "foreign", "json": 1}).await.unwrap();
+    assert_eq!(backend.get(&[at("foreign")]).await.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(failed(&*backend, vec![Mutation::delete(at("foreign")), numbered("b", 1)]).await, []);
+}
+
+#[tokio::test]
 async fn mutations_of_one_record_come_one_after_the_other() {
     let backend = store().await;
     let soon = || Some(Timestamp::now().saturating_add(Duration::from_millis(5)));

@@ -132,11 +132,7 @@ impl Client {
     }
 
     async fn known(&self, collection: &CollectionName) -> Result<Arc<[IndexSpec]>> {
-        if let Some(known) = self.known_indexes.of(collection) {
-            return Ok(known);
-        }
-        let found = self.list_indexes(collection).await?;
-        Ok(self.known_indexes.learn(collection, found))
+        self.known_indexes.of(collection, self.list_indexes(collection)).await
     }
 
     /// Makes an index, and returns whether it was new.
@@ -148,6 +144,7 @@ impl Client {
         let index = Named::new(spec, &self.layout);
         let _turn = self.indexing.lock().await;
         let lock = self.lock(&index).await?;
+        self.known_indexes.forget(&spec.collection);
         let made = self.make(&index).await;
         self.known_indexes.forget(&spec.collection);
         lock.rollback().await;

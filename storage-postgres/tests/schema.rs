@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 use storage_core::{
-    Address, Backend, Batch, CollectionName, Count, ErrorKind, Filter, IndexSpec, Json, ListRange, Mutation,
-    Path, Query, Scan, Value,
+    Address, Backend, Batch, CollectionName, Count, Error, ErrorKind, Filter, IndexSpec, Json, ListRange,
+    Mutation, Path, Query, Scan, Value,
 };
 use storage_postgres::{PostgresConfig, schema};
 
@@ -107,16 +107,32 @@ async fn a_row_that_somebody_else_writes_has_one_value() {
             "INSERT INTO {schema}.records (collection, key, {columns}) VALUES ('users', {values})"
         ))
     };
-    for (columns, values) in [("kind", "'none', 'j'"), ("json, kind, counters", "'two', '1', 'c', '{}'")] {
+    for (columns, values) in [
+        ("kind", "'none', 'j'"),
+        ("json, counters", "'two', '1', '{}'"),
+        ("counters", "'of the kind by default', '{}'"),
+        ("json, kind", "'of another kind', '{}', 'c'"),
+    ] {
         let error = insert(columns, values).unwrap_err().to_string();
         assert!(error.contains("records_kind"), "{error}");
     }
     insert("json", "'one', '1'").unwrap();
     assert!(backend.get(&[at("one")]).await.unwrap().remove(0).is_some());
-    // A kind that its value is not of is told when it is read.
-    insert("json, kind", "'another', '1', 'c'").unwrap();
+    // What the check does not see is told when it is read.
+    insert("counters, kind", "'another', '{}', 'l'").unwrap();
     let error = backend.get(&[at("another")]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+    // Who does not need it does not fail because of it, also where values of records are to be compared.
+    let unique = IndexSpec { unique: true, ..IndexSpec::new(at("x").collection, Path::new("u").unwrap()) };
+    backend.ensure_index(&unique).await.unwrap();
+    let batch = vec![Mutation::delete(at("another")), Mutation::put(at("b"), Json::from(json!({"u": 1})))];
+    let results = backend.write(&Batch::independent(batch)).await.unwrap();
+    assert!(results.iter().all(|result| result.is_ok()), "{results:?}");
+    insert("counters, kind", "'bad', '{\"n\": 1, \"x\": \"no number\"}', 'c'").unwrap();
+    let batch = ["bad", "good"].map(|key| Mutation::increment(at(key), "n", 1));
+    let results = backend.write(&Batch::independent(batch.into())).await.unwrap();
+    let kinds: Vec<_> = results.iter().map(|result| result.as_ref().err().map(Error::kind)).collect();
+    assert_eq!(kinds, [Some(ErrorKind::Corrupt), None], "{results:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::{Address, Change, CollectionName, IndexSpec, Json, Mutation, Path, Record, Result};
 
-/// Collections of which a batch writes more than one record, JSON among them: of these it matters what unique indexes they
+/// Collections that a batch has more than one mutation of, a put of JSON among them: of these it matters what unique indexes they
 /// have.
 pub fn crowded<'m>(mutations: impl IntoIterator<Item = &'m Mutation>) -> Vec<&'m CollectionName> {
     let mut written: HashMap<&CollectionName, (usize, bool)> = HashMap::new();
@@ -36,10 +36,10 @@ pub fn unrepeated<'a, 'm>(mutations: &'a [(usize, &'m Mutation)]) -> Vec<&'a [(u
 /// The values of unique indexes that mutations take, of which each record has one.
 pub struct Taken<'m> {
     unique: &'m [IndexSpec],
-    /// By whom. Another taker makes it passed on.
+    /// By whom: the first of them.
     by: HashMap<(&'m Path, &'m CollectionName, String), &'m Address>,
     addresses: Vec<Address>,
-    passed_on: bool,
+    rivals: bool,
 }
 
 impl<'m> Taken<'m> {
@@ -48,7 +48,7 @@ impl<'m> Taken<'m> {
     /// # Errors
     /// [`Decode`](crate::ErrorKind::Decode) if a JSON text is damaged.
     pub fn new(mutations: impl IntoIterator<Item = &'m Mutation>, unique: &'m [IndexSpec]) -> Result<Self> {
-        let mut taken = Self { unique, by: HashMap::new(), addresses: Vec::new(), passed_on: false };
+        let mut taken = Self { unique, by: HashMap::new(), addresses: Vec::new(), rivals: false };
         for mutation in mutations {
             let address = &mutation.address;
             let mut indexed = false;
@@ -56,7 +56,7 @@ impl<'m> Taken<'m> {
                 indexed = true;
                 for value in put_json(mutation).map_or(Ok(Vec::new()), |json| scalars(json, &spec.path))? {
                     let taker = taken.by.entry((&spec.path, &spec.collection, value)).or_insert(address);
-                    taken.passed_on |= *taker != address;
+                    taken.rivals |= *taker != address;
                 }
             }
             if indexed {
@@ -66,21 +66,21 @@ impl<'m> Taken<'m> {
         Ok(taken)
     }
 
-    /// The records of the batch that may hold a value which another takes; none if that need not be known.
+    /// The records of the batch that may hold a value which another takes.
     pub fn holders(&self) -> &[Address] {
-        let matters = !self.passed_on && !self.by.is_empty() && self.addresses.len() > 1;
-        if matters { &self.addresses } else { &[] }
+        if self.by.is_empty() || self.addresses.len() < 2 { &[] } else { &self.addresses }
     }
 
-    /// Whether a value goes from one record to another, or two are to have it, given the records at
-    /// [`holders`](Self::holders).
+    /// Whether two records are to have the same value.
+    pub fn has_rivals(&self) -> bool {
+        self.rivals
+    }
+
+    /// Whether a value goes from one record to another, given the records at [`holders`](Self::holders).
     ///
     /// # Errors
     /// [`Decode`](crate::ErrorKind::Decode) if a stored JSON text is damaged.
     pub fn is_passed_on<'r>(&self, stored: impl IntoIterator<Item = &'r Record>) -> Result<bool> {
-        if self.passed_on {
-            return Ok(true);
-        }
         for Record { address, value, .. } in stored {
             let Some(json) = value.as_json() else { continue };
             for spec in self.unique.iter().filter(|spec| spec.collection == address.collection) {

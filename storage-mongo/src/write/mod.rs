@@ -131,11 +131,11 @@ impl Client {
             return results.finish();
         }
         for part in unrepeated(items) {
-            let passed_on = match results.gone() {
+            let is_ordered = match results.gone() {
                 Some(error) => Err(error),
-                None => self.passes_values(part, &unique).await,
+                None => self.is_ordered(part, &unique).await,
             };
-            match passed_on {
+            match is_ordered {
                 Ok(false) => self.write_part(part, now, &mut results).await,
                 Ok(true) => {
                     for item in part {

@@ -1,7 +1,7 @@
 //! Where the order of the mutations of a batch can be seen.
 
 use storage_core::apply::{Taken, crowded};
-use storage_core::{IndexSpec, Result};
+use storage_core::{ErrorKind, IndexSpec, Result};
 
 use super::Item;
 use crate::client::Client;
@@ -16,9 +16,21 @@ impl Client {
         Ok(unique)
     }
 
-    /// Whether a mutation takes a value that the record of another holds or takes.
-    pub(super) async fn passes_values(&self, items: &[Item<'_>], unique: &[IndexSpec]) -> Result<bool> {
+    /// Whether the mutations have to be done one after the other, so that values go from record to record in their order.
+    pub(super) async fn is_ordered(&self, items: &[Item<'_>], unique: &[IndexSpec]) -> Result<bool> {
+        match self.passes_values(items, unique).await {
+            // Who does not need it does not fail because of it.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Decode) => Ok(true),
+            told => told,
+        }
+    }
+
+    async fn passes_values(&self, items: &[Item<'_>], unique: &[IndexSpec]) -> Result<bool> {
         let taken = Taken::new(items.iter().map(|(_, mutation)| *mutation), unique)?;
+        // Commands that are under way at once may do the later one first.
+        if taken.has_rivals() {
+            return Ok(true);
+        }
         let stored = self.headers(taken.holders(), None).await?;
         taken.is_passed_on(stored.values().map(|header| &header.record))
     }

@@ -21,7 +21,7 @@ use super::results::is_of_mutation;
 use super::send::{Refusal, Reply};
 use super::statement::{Statement, store};
 use crate::client::Client;
-use crate::error::has_label;
+use crate::error::{code, has_label};
 use crate::layout::field;
 
 /// Most bytes of items that a document may hold after a transaction.
@@ -291,12 +291,17 @@ impl Client {
 
     /// Commits, again while nobody knows whether it is done.
     async fn commit(&self, session: &mut ClientSession, pace: &Pace) -> Result<(), End> {
-        let mut pace = pace.clone();
+        let (mut pace, mut is_sent) = (pace.clone(), false);
         loop {
             let error = match self.within(session.commit_transaction().into_future()).await {
                 Ok(()) => return Ok(()),
+                // No connection was free.
+                Err(error) if !is_sent && error.kind() == ErrorKind::Busy && code(&error).is_none() => {
+                    return Err(End::Failed(error));
+                }
                 Err(error) => error,
             };
+            is_sent = true;
             let unknown = has_label(&error, "UnknownTransactionCommitResult");
             if !unknown && has_label(&error, "TransientTransactionError") {
                 return Err(End::Again(error));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use smol_str::SmolStr;
 use sqlx::Row as _;
-use storage_core::{Address, Change, Effect, Result, Timestamp, Written};
+use storage_core::{Address, Change, Effect, Error, Result, Timestamp, Written};
 
 use super::results::{Results, is_of_data};
 use super::{Item, SMALL, by_record};
@@ -46,16 +46,19 @@ impl Client {
             _ => None,
         };
         let added = match single {
-            Some((name, total)) => self.add_one(&sums[0], name, *total, now).await.map(|after| vec![after]),
+            Some((name, total)) => {
+                self.add_one(&sums[0], name, *total, now).await.map(|after| vec![after.map(Ok)])
+            }
             None => self.add(&sums, now).await,
         };
         let added = match added {
-            Err(error) if is_of_data(&error) => vec![None; sums.len()],
+            Err(error) if is_of_data(&error) => sums.iter().map(|_| None).collect(),
             added => added?,
         };
         for (sum, after) in sums.into_iter().zip(added) {
             match after {
-                Some(after) => sum.done(&after, results),
+                Some(Ok(after)) => sum.done(&after, results),
+                Some(Err(error)) => sum.fail(&error, results),
                 // Another kind, expired, or near the end of the range.
                 None => sum.leave(results),
             }
@@ -85,7 +88,7 @@ impl Client {
     }
 
     /// Adds to counters, and returns those of each record after it, if it was done.
-    async fn add(&self, sums: &[Sum<'_>], now: Timestamp) -> Result<Vec<Option<Counts>>> {
+    async fn add(&self, sums: &[Sum<'_>], now: Timestamp) -> Result<Vec<Option<Result<Counts>>>> {
         let mut sql = Sql::prepared(&self.statements.increment);
         sql.value(Time(now));
         sql.value(sums.iter().map(|sum| sum.address.collection.as_str()).collect::<Vec<_>>());
@@ -102,9 +105,9 @@ impl Client {
         }
         let after = |sum: &Sum<'_>| {
             let text = done.get(&(sum.address.collection.as_str(), sum.address.key.as_str()));
-            text.map(|text| counters(text)).transpose()
+            text.map(|text| counters(text))
         };
-        sums.iter().map(after).collect()
+        Ok(sums.iter().map(after).collect())
     }
 
     /// Adds up the increments of a record; `None` if that leaves the range in which order does not matter.
@@ -137,9 +140,16 @@ impl<'m> Sum<'m> {
         self.items.last().map_or(0, |(_, number)| *number)
     }
 
+    fn items(&self) -> Vec<Item<'m>> {
+        self.items.iter().map(|(item, _)| *item).collect()
+    }
+
     fn leave(&self, results: &mut Results<'m>) {
-        let items: Vec<Item<'m>> = self.items.iter().map(|(item, _)| *item).collect();
-        results.leave(&items);
+        results.leave(&self.items());
+    }
+
+    fn fail(&self, error: &Error, results: &mut Results<'m>) {
+        results.fail(&self.items(), error);
     }
 
     /// Tells each increment the values after it, given those after the last.

@@ -23,7 +23,7 @@ use storage_core::{
     Address, Atomicity, Batch, Change, ErrorKind, Mutation, Result, Retry, Timestamp, Value, Written,
 };
 
-use crate::client::Client;
+use crate::client::{Client, undone};
 use crate::write::results::Results;
 
 /// A mutation and its position in the batch.
@@ -85,21 +85,25 @@ impl Client {
 
     async fn write_independent(&self, items: &[Item<'_>], now: Timestamp) -> Result<Vec<Result<Written>>> {
         let mut results = Results::new(items.len());
-        let unique = self.unique_among(items).await?;
+        let unique = self.unique_among(items).await.map_err(undone)?;
         if unique.is_empty() {
             self.write_part(items, now, &mut results).await;
             return results.finish();
         }
         for part in unrepeated(items) {
-            match self.passes_values(part, &unique).await {
+            if results.is_gone() {
+                results.not_sent(part);
+                continue;
+            }
+            match self.is_ordered(part, &unique, now).await {
                 Ok(false) => self.write_part(part, now, &mut results).await,
                 Ok(true) => {
                     for item in part {
                         self.write_part(std::slice::from_ref(item), now, &mut results).await;
                     }
                 }
-                // It was only read, and nothing is done.
-                Err(error) => results.fail(part, &error.with_retry(Retry::Safe)),
+                // It was only read.
+                Err(error) => results.fail(part, &undone(error)),
             }
         }
         results.finish()
@@ -163,9 +167,9 @@ impl Client {
         let class = Class::of(items[0].1, now);
         let same = items.iter().all(|(_, mutation)| Class::of(mutation, now) == class);
         // One statement does all of it or nothing, and nothing that is there can stand in its way.
-        let unique = self.unique_among(items).await?;
-        let singly =
-            !unique.is_empty() && (unrepeated(items).len() > 1 || self.passes_values(items, &unique).await?);
+        let unique = self.unique_among(items).await.map_err(undone)?;
+        let singly = !unique.is_empty()
+            && (unrepeated(items).len() > 1 || self.is_ordered(items, &unique, now).await.map_err(undone)?);
         if same && class == Class::Put && !singly {
             if let Some(results) = self.put_at_once(items, now).await? {
                 return Ok(results);
