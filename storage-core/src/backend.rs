@@ -153,7 +153,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// - A unique index over records that break it, and a write that would break it, is a
     ///   [`Conflict`](crate::ErrorKind::Conflict) that is not worth a retry (`unique_index_conflicts`). `null`
     ///   counts as a value; a record without the path holds none.
-    /// - Mutations of one batch take such values, and give them back, in their order (`unique_values_pass_in_order`).
+    /// - Mutations of an independent batch take such values, and give them back, in their order
+    ///   (`unique_values_pass_in_order`).
     async fn ensure_index(&self, index: &IndexSpec) -> Result<bool>;
 
     /// The indexes of a collection, by path.

@@ -84,7 +84,7 @@ impl KnownIndexes {
         Ok(found)
     }
 
-    /// Forgets the indexes of a collection, before and after one is made or dropped.
+    /// Forgets the indexes of a collection, once one was made or dropped; and before one is made, as who makes it may be given up.
     pub fn forget(&self, collection: &CollectionName) {
         let mut known = self.known();
         known.seen.remove(collection);

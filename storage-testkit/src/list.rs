@@ -118,7 +118,7 @@ macro_rules! for_each_case {
                 count_agrees_with_query [Put Query Count],
                 index_lifecycle [Put Indexes],
                 unique_index_conflicts [Get Put Indexes UniqueIndexes],
-                unique_values_pass_in_order [Get Put Indexes UniqueIndexes],
+                unique_values_pass_in_order [Put Preconditions Indexes UniqueIndexes],
                 agrees_with_the_reference [Put Query],
             }
             counters {

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 use storage_core::{
-    AtomicScope, Backend, Batch, CollectionName, ErrorKind, Feature, IndexSpec, Mutation, Path, Retry,
+    AtomicScope, Backend, Batch, CollectionName, ErrorKind, Feature, IndexSpec, Mutation, Path, Precondition,
+    Retry,
 };
 
 use super::Table;
@@ -178,7 +179,7 @@ pub async fn unique_values_pass_in_order(cx: Cx) {
     let backend = &*cx.open().await;
     let numbered = |collection: &CollectionName, key: &str, n: i64| put(collection, key, json!({"u": n}));
     type Mutations = fn(&CollectionName, &dyn Fn(&CollectionName, &str, i64) -> Mutation) -> Vec<Mutation>;
-    let batches: [(&str, Mutations, &[Option<ErrorKind>]); 7] = [
+    let batches: [(&str, Mutations, &[Option<ErrorKind>]); 8] = [
         (
             "put, given back and taken",
             |of, put| vec![put(of, "c", 3), Mutation::delete(address(of, "c")), put(of, "d", 3)],
@@ -203,6 +204,11 @@ pub async fn unique_values_pass_in_order(cx: Cx) {
             "not given back yet",
             |of, put| vec![put(of, "d", 1), Mutation::delete(address(of, "a")), put(of, "e", 1)],
             &[CONFLICT, None, None],
+        ),
+        (
+            "wanted by two, one of them on a condition",
+            |of, put| vec![put(of, "c", 3).on(Precondition::Absent), put(of, "d", 3), put(of, "e", 4)],
+            &[None, CONFLICT, None],
         ),
         ("handed on", |of, put| vec![put(of, "a", 9), put(of, "b", 1), put(of, "c", 2)], &[None, None, None]),
         (
