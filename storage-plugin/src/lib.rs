@@ -6,6 +6,7 @@ pub mod host;
 mod message;
 pub mod note;
 pub mod plugin;
+mod sent;
 pub mod wire;
 
 pub use message::{Incoming, Outgoing, Received};

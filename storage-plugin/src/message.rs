@@ -5,17 +5,15 @@
     reason = "messages cross the ABI as raw pointers; this module alone makes and reads them"
 )]
 
-use std::cell::Cell;
 use std::ffi::c_void;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rmp::encode::ByteBuf;
-use smallvec::SmallVec;
 
-use crate::abi::{Message, Slice};
+use crate::abi::Message;
+use crate::sent::Sent;
 
 /// A message that was received: released exactly once, when dropped.
 pub struct Incoming(Message);
@@ -143,63 +141,12 @@ impl AsRef<[u8]> for Shared {
 /// A message to be sent.
 pub struct Outgoing(Box<Sent>);
 
-/// The parts of a message, which stay alive and in their place until its receiver releases it.
-pub(crate) struct Sent {
-    pub(crate) head: ByteBuf,
-    pub(crate) blobs: SmallVec<[Bytes; 1]>,
-    /// Where the blobs are, once the message is on its way.
-    slices: Slices,
-}
-
-struct Slices(SmallVec<[Slice; 1]>);
-
-// SAFETY: the pointers lead to blobs that the same message owns, and that any thread may read and drop.
-unsafe impl Send for Slices {}
-// SAFETY: as above; nothing is changed through a shared reference.
-unsafe impl Sync for Slices {}
-
-impl Sent {
-    /// An empty message: the one that this thread released last, or a new one.
-    pub(crate) fn new() -> Box<Self> {
-        /// The head of a request for one record, and of the reply, without growing.
-        const HEAD: usize = 160;
-
-        SPARE.try_with(Cell::take).ok().flatten().unwrap_or_else(|| {
-            Box::new(Self {
-                head: ByteBuf::with_capacity(HEAD),
-                blobs: SmallVec::new_const(),
-                slices: Slices(SmallVec::new_const()),
-            })
-        })
-    }
-
-    /// Keeps the message's room for the next one of this thread, but not what it held.
-    fn reuse(mut self: Box<Self>) {
-        /// A large message is rare, and its room is not held for it.
-        const KEPT: usize = 4096;
-
-        let head = self.head.as_mut_vec();
-        head.clear();
-        if head.capacity() > KEPT {
-            return;
-        }
-        self.blobs = SmallVec::new_const();
-        self.slices.0 = SmallVec::new_const();
-        // A thread that ends has no next message.
-        let _ = SPARE.try_with(|spare| spare.set(Some(self)));
-    }
-}
-
-thread_local! {
-    static SPARE: Cell<Option<Box<Sent>>> = const { Cell::new(None) };
-}
-
 impl Outgoing {
     /// A message of this head, in MessagePack, and these blobs.
     pub fn new(head: impl AsRef<[u8]>, blobs: impl IntoIterator<Item = Bytes>) -> Self {
         let mut sent = Sent::new();
         sent.head.as_mut_vec().extend_from_slice(head.as_ref());
-        sent.blobs.extend(blobs);
+        blobs.into_iter().for_each(|blob| sent.push(&blob));
         Self(sent)
     }
 
@@ -214,24 +161,24 @@ impl Outgoing {
     }
 
     /// The blobs.
-    pub fn blobs(&self) -> &[Bytes] {
-        &self.0.blobs
+    pub fn blobs(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.0.blobs()
     }
 
     /// The message as the ABI passes it; whoever receives it releases it.
     #[inline]
-    pub fn into_raw(mut self) -> Message {
-        let Sent { blobs, slices: Slices(slices), .. } = &mut *self.0;
-        slices.extend(blobs.iter().map(|blob| Slice { data: blob.as_ptr(), len: blob.len() }));
-        let sent = Box::into_raw(self.0);
-        // SAFETY: `sent` is the box that was just let go of, and nobody else has it yet.
-        let Sent { head, slices: Slices(slices), .. } = unsafe { &*sent };
+    pub fn into_raw(self) -> Message {
+        let owner = Box::into_raw(self.0);
+        // SAFETY: the box that was just let go of, and nobody else has it yet.
+        let sent = unsafe { &mut *owner };
+        let (blobs, blob_count) = (sent.slices().as_ptr(), sent.blob_count());
+        let head = sent.head.as_slice();
         Message {
-            head: head.as_slice().as_ptr(),
-            head_len: head.as_slice().len(),
-            blobs: slices.as_ptr(),
-            blob_count: slices.len(),
-            owner: sent.cast(),
+            head: head.as_ptr(),
+            head_len: head.len(),
+            blobs,
+            blob_count,
+            owner: owner.cast(),
             release: Some(release),
         }
     }

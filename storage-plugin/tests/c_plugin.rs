@@ -160,7 +160,7 @@ fn malformed_requests_do_no_harm() {
 /// A request as `malformed.c` reads it.
 fn packed(request: &Outgoing) -> Vec<u8> {
     let size = |len: usize| u32::try_from(len).expect("a small part").to_ne_bytes();
-    let parts = || std::iter::once(request.head()).chain(request.blobs().iter().map(|blob| &**blob));
+    let parts = || std::iter::once(request.head()).chain(request.blobs());
     let mut bytes = size(request.blobs().len()).to_vec();
     bytes.extend(parts().flat_map(|part| size(part.len())));
     bytes.extend(parts().flatten());

@@ -13,6 +13,7 @@ use serde_json::Value as Tree;
 use storage_core::{Backend, Error, ErrorKind, Result, TypeDescriptor};
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use super::anchor::Anchor;
 use super::completion::{Callback, Gate, Pending};
 use super::entry::Export;
 use super::log::{self, HostLog};
@@ -24,7 +25,9 @@ use crate::abi::Host;
 use crate::wire::{self, Call, Description, Opened};
 use crate::{Incoming, Outgoing};
 
-/// More threads are of no use to backends, which wait for others most of the time.
+/// More threads are of no use to backends, which wait for others most of the time. Nor do they get more than half of
+/// the cores: the other half of a call's work, and its caller's, is done on the program's threads, and each thread more
+/// is one more to be woken.
 const MAX_WORKERS: usize = 4;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -40,6 +43,7 @@ pub(super) struct Instance {
     stores: Table<Arc<dyn Backend>>,
     calls: Table<Arc<Pending>>,
     gate: Gate,
+    anchor: Anchor,
     is_ending: AtomicBool,
 }
 
@@ -75,7 +79,7 @@ impl Instance {
             return Err(Error::invalid("`init` was called before"));
         }
         let runtime = runtime(export.name)?;
-        INSTANCE.get_or_init(|| Self {
+        let instance = INSTANCE.get_or_init(|| Self {
             descriptor: export.descriptor,
             is_inline: export.is_inline,
             handle: runtime.handle().clone(),
@@ -83,8 +87,10 @@ impl Instance {
             stores: Table::new(),
             calls: Table::new(),
             gate: Gate::new(),
+            anchor: Anchor::default(),
             is_ending: AtomicBool::new(false),
         });
+        instance.spawn(instance.anchor.hold());
         log::install(host);
         Ok(description)
     }
@@ -136,6 +142,7 @@ impl Instance {
                 return Answer::Ready(reply);
             }
         }
+        self.anchor.cast();
         let call = Arc::new(Pending::new(callback, &self.gate));
         let Ok(number) = self.calls.insert(Arc::clone(&call)) else {
             self.discard(work);
@@ -222,7 +229,8 @@ fn at_once(operation: &str, work: impl FnOnce() -> Outgoing) -> Answer {
 }
 
 fn runtime(name: &str) -> Result<Runtime> {
-    let workers = thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let workers = cores.div_ceil(2).min(MAX_WORKERS);
     let runtime = Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name(format!("plugin-{name}"))

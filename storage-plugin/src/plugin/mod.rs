@@ -7,6 +7,7 @@
 //! a call that is cancelled has its future dropped, and every pending call is completed exactly once, by the shutdown
 //! at the latest. What the backend logs with `tracing` goes to the host's log.
 
+mod anchor;
 mod completion;
 mod entry;
 mod export;

@@ -25,7 +25,7 @@ impl Wire for Address {
 /// The position of the blob that holds the text.
 impl Wire for Json {
     fn write(&self, to: &mut Writer) {
-        to.blob(self.as_bytes().clone());
+        to.blob(self.as_bytes());
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self> {
@@ -36,7 +36,7 @@ impl Wire for Json {
 /// The position of the blob that holds the value as JSON.
 impl Wire for serde_json::Value {
     fn write(&self, to: &mut Writer) {
-        to.blob(self.to_string().into());
+        to.blob(&self.to_string().into());
     }
 
     fn read(from: &mut Reader<'_>) -> Result<Self> {
@@ -56,7 +56,7 @@ impl Wire for Value {
             Self::Bytes(Blob { media_type, data }) => {
                 to.tuple("bytes", 2);
                 to.str(media_type);
-                to.blob(data.clone());
+                to.blob(data);
             }
             Self::Counters(fields) => {
                 to.tuple("counters", 1);

@@ -8,7 +8,7 @@ use rmp::encode::{self, ValueWriteError};
 
 use super::Wire;
 use crate::Outgoing;
-use crate::message::Sent;
+use crate::sent::Sent;
 
 /// A message in the making.
 ///
@@ -19,7 +19,7 @@ use crate::message::Sent;
 ///
 /// let mut to = Writer::new();
 /// to.tuple("ok", 1);
-/// to.blob(bytes::Bytes::from_static(b"{}"));
+/// to.blob(&bytes::Bytes::from_static(b"{}"));
 /// let message = to.into_message();
 /// assert_eq!((message.head(), message.blobs().len()), (&b"\x92\xa2ok\x00"[..], 1));
 /// ```
@@ -99,11 +99,11 @@ impl Writer {
         written(encode::write_map_len(&mut self.0.head, len as u32));
     }
 
-    /// Adds a blob and writes its position. The bytes are not copied.
+    /// Adds a blob and writes its position. Small ones are copied, large ones shared.
     #[inline]
-    pub fn blob(&mut self, bytes: Bytes) {
-        self.uint(self.0.blobs.len() as u64);
-        self.0.blobs.push(bytes);
+    pub fn blob(&mut self, bytes: &Bytes) {
+        self.uint(self.0.blob_count() as u64);
+        self.0.push(bytes);
     }
 
     /// Begins a tuple: an array of its name and `elements` more values.
@@ -139,7 +139,7 @@ impl Writer {
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Writer({} bytes, {} blobs)", self.0.head.as_slice().len(), self.0.blobs.len())
+        write!(f, "Writer({} bytes, {} blobs)", self.0.head.as_slice().len(), self.0.blob_count())
     }
 }
 

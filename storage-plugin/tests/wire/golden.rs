@@ -39,7 +39,7 @@ fn shown(name: &str, message: &Outgoing) -> String {
         let bytes: Vec<String> = line.iter().map(|byte| format!("{byte:02x}")).collect();
         let _ = writeln!(out, "    {}", bytes.join(" "));
     }
-    for (position, blob) in message.blobs().iter().enumerate() {
+    for (position, blob) in message.blobs().enumerate() {
         let _ = match std::str::from_utf8(blob) {
             Ok(text) if !text.contains(char::is_control) => writeln!(out, "blob {position}: {text}"),
             _ => writeln!(out, "blob {position}, escaped: {}", blob.escape_ascii()),
