@@ -103,7 +103,11 @@ impl Sent {
         let former = SPARE.try_with(|spare| spare.replace(Some(self))).ok().flatten();
         // A reply is written by one thread and released by another, which would keep the room from the first.
         if let Some(former) = former {
-            pool(|pool| if pool.len() < POOLED { pool.push(former) });
+            pool(|pool| {
+                if pool.len() < POOLED {
+                    pool.push(former)
+                }
+            });
         }
     }
 }
@@ -130,4 +134,63 @@ fn pool<R>(work: impl FnOnce(&mut Vec<Box<Sent>>) -> R) -> R {
     static POOL: Mutex<Vec<Box<Sent>>> = Mutex::new(Vec::new());
 
     work(&mut POOL.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn small_blobs_are_packed_and_large_ones_shared() {
+        let small = |byte| Bytes::from(vec![byte; 100]);
+        let large = Bytes::from(vec![7; PACKED + 1]);
+        let mut sent = Sent::new();
+        for blob in [small(1), large.clone(), Bytes::new(), small(2)] {
+            sent.push(&blob);
+        }
+        assert!(sent.blobs().eq([&[1; 100][..], &large, &[], &[2; 100]]));
+        let [first, second, _, last] = sent.slices() else { panic!("there are four") };
+        assert_eq!(second.data, large.as_ptr(), "large blobs are not copied");
+        assert_eq!(last.data, first.data.wrapping_add(100), "small ones are in one place");
+    }
+
+    #[test]
+    fn room_goes_from_those_who_release_to_those_who_write() {
+        const ROUNDS: usize = 200;
+        let (send, released) = mpsc::sync_channel::<Box<Sent>>(0);
+        let writer = thread::spawn(move || {
+            let used = (0..ROUNDS).filter(|_| {
+                let mut sent = Sent::new();
+                let head = sent.head.as_mut_vec();
+                let is_used = head.capacity() >= 1_000;
+                head.resize(1_000, 1);
+                send.send(sent).unwrap();
+                is_used
+            });
+            used.count()
+        });
+        released.iter().for_each(Sent::reuse);
+        // Other tests take from the same pool.
+        assert!(writer.join().unwrap() > ROUNDS / 2);
+        let mut sent = Sent::new();
+        sent.push(&Bytes::from_static(b"secret"));
+        sent.reuse();
+        let sent = Sent::new();
+        assert_eq!((sent.head.as_slice().len(), sent.packed.len(), sent.blob_count()), (0, 0, 0));
+    }
+
+    #[test]
+    fn the_room_of_large_messages_is_not_kept() {
+        thread::spawn(|| {
+            let mut sent = Sent::new();
+            sent.head.as_mut_vec().resize(1 << 20, 1);
+            sent.reuse();
+            assert!(SPARE.take().is_none());
+        })
+        .join()
+        .unwrap();
+    }
 }

@@ -39,3 +39,27 @@ impl Anchor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_held_while_calls_are_made_and_not_longer() {
+        let anchor = Arc::new(Anchor::default());
+        tokio::spawn({
+            let anchor = Arc::clone(&anchor);
+            async move { anchor.hold().await }
+        });
+        for _ in 0..3 {
+            anchor.cast();
+            sleep(HELD / 2).await;
+            anchor.cast();
+            assert!(anchor.is_held.load(Relaxed));
+            sleep(HELD).await;
+            assert!(!anchor.is_held.load(Relaxed), "the second call of the same time asks for nothing");
+        }
+    }
+}
