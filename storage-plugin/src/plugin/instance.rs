@@ -25,9 +25,7 @@ use crate::abi::Host;
 use crate::wire::{self, Call, Description, Opened};
 use crate::{Incoming, Outgoing};
 
-/// More threads are of no use to backends, which wait for others most of the time. Nor do they get more than half of
-/// the cores: the other half of a call's work, and its caller's, is done on the program's threads, and each thread more
-/// is one more to be woken.
+/// More threads are of no use to backends, which wait for others most of the time.
 const MAX_WORKERS: usize = 4;
 
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -229,8 +227,7 @@ fn at_once(operation: &str, work: impl FnOnce() -> Outgoing) -> Answer {
 }
 
 fn runtime(name: &str) -> Result<Runtime> {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let workers = cores.div_ceil(2).min(MAX_WORKERS);
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(MAX_WORKERS);
     let runtime = Builder::new_multi_thread()
         .worker_threads(workers)
         .thread_name(format!("plugin-{name}"))
