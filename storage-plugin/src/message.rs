@@ -162,7 +162,8 @@ impl Outgoing {
 
     /// The blobs.
     pub fn blobs(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.0.blobs()
+        // SAFETY: each slice leads to bytes that this message holds, which nobody changes.
+        self.0.blobs().iter().map(|blob| unsafe { std::slice::from_raw_parts(blob.data, blob.len) })
     }
 
     /// The message as the ABI passes it; whoever receives it releases it.
@@ -170,14 +171,13 @@ impl Outgoing {
     pub fn into_raw(self) -> Message {
         let owner = Box::into_raw(self.0);
         // SAFETY: the box that was just let go of, and nobody else has it yet.
-        let sent = unsafe { &mut *owner };
-        let (blobs, blob_count) = (sent.slices().as_ptr(), sent.blob_count());
-        let head = sent.head.as_slice();
+        let sent = unsafe { &*owner };
+        let (head, blobs) = (sent.head.as_slice(), sent.blobs());
         Message {
             head: head.as_ptr(),
             head_len: head.len(),
-            blobs,
-            blob_count,
+            blobs: blobs.as_ptr(),
+            blob_count: blobs.len(),
             owner: owner.cast(),
             release: Some(release),
         }
@@ -229,8 +229,9 @@ mod tests {
 
     #[test]
     fn each_number_of_blobs_arrives() {
-        for count in 0..4 {
-            let blobs: Vec<Bytes> = (0..count).map(|n| Bytes::from(vec![n; 5])).collect();
+        // Many are more than the room for small ones that a message begins with.
+        for count in [0, 1, 2, 3, 10, 200] {
+            let blobs: Vec<Bytes> = (0..count).map(|n| Bytes::from(vec![n; 5 * usize::from(n)])).collect();
             let message = Outgoing::new([], blobs.clone()).into_incoming();
             let arrived: Vec<_> = (0..message.blob_count()).filter_map(|n| message.blob(n)).collect();
             assert_eq!(arrived, blobs);

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "pointers to the parts, which the ABI wants, may go to other threads")]
 
 use std::cell::Cell;
+use std::mem;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -14,24 +15,21 @@ use crate::abi::Slice;
 /// A message's parts, which stay alive and in their place until its receiver releases it.
 pub(crate) struct Sent {
     pub(crate) head: ByteBuf,
-    /// The small blobs, one after the other.
+    /// The small blobs, one after the other. Never grows beyond its room, which would move them.
     packed: Vec<u8>,
-    blobs: SmallVec<[Blob; 1]>,
-    /// Where the blobs are, once the message is on its way.
-    slices: Slices,
+    /// What was packed before, when the room was used up.
+    full: Vec<Vec<u8>>,
+    shared: SmallVec<[Bytes; 1]>,
+    blobs: Blobs,
 }
 
-enum Blob {
-    Packed { at: usize, len: usize },
-    Shared(Bytes),
-}
-
-struct Slices(SmallVec<[Slice; 1]>);
+/// Where the blobs are: in [`packed`](Sent::packed), [`full`](Sent::full), or [`shared`](Sent::shared).
+struct Blobs(SmallVec<[Slice; 1]>);
 
 // SAFETY: the pointers lead to blobs that the same message owns, and that any thread may read and drop.
-unsafe impl Send for Slices {}
+unsafe impl Send for Blobs {}
 // SAFETY: as above; nothing is changed through a shared reference.
-unsafe impl Sync for Slices {}
+unsafe impl Sync for Blobs {}
 
 /// Copying so much costs less than sharing does, of which the last part is done on another thread.
 const PACKED: usize = 1024;
@@ -47,8 +45,9 @@ impl Sent {
             Box::new(Self {
                 head: ByteBuf::with_capacity(HEAD),
                 packed: Vec::new(),
-                blobs: SmallVec::new_const(),
-                slices: Slices(SmallVec::new_const()),
+                full: Vec::new(),
+                shared: SmallVec::new_const(),
+                blobs: Blobs(SmallVec::new_const()),
             })
         })
     }
@@ -56,33 +55,33 @@ impl Sent {
     /// Adds a blob.
     #[inline]
     pub(crate) fn push(&mut self, blob: &Bytes) {
-        self.blobs.push(if blob.len() <= PACKED {
-            let at = self.packed.len();
-            self.packed.extend_from_slice(blob);
-            Blob::Packed { at, len: blob.len() }
-        } else {
-            Blob::Shared(blob.clone())
-        });
+        let data = if blob.len() <= PACKED { self.pack(blob) } else { self.share(blob) };
+        self.blobs.0.push(Slice { data, len: blob.len() });
     }
 
-    pub(crate) fn blob_count(&self) -> usize {
-        self.blobs.len()
+    /// Copies a blob, and returns where to.
+    fn pack(&mut self, blob: &[u8]) -> *const u8 {
+        if self.packed.capacity() - self.packed.len() < blob.len() {
+            let more = Vec::with_capacity((self.packed.capacity() * 2).max(PACKED));
+            let full = mem::replace(&mut self.packed, more);
+            if !full.is_empty() {
+                self.full.push(full);
+            }
+        }
+        let at = self.packed.len();
+        self.packed.extend_from_slice(blob);
+        self.packed.as_ptr().wrapping_add(at)
     }
 
-    pub(crate) fn blobs(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.blobs.iter().map(|blob| blob.bytes(&self.packed))
+    /// Keeps a blob where it is.
+    fn share(&mut self, blob: &Bytes) -> *const u8 {
+        self.shared.push(blob.clone());
+        blob.as_ptr()
     }
 
-    /// Where the blobs are: for good, as long as no more are added.
-    #[inline]
-    pub(crate) fn slices(&mut self) -> &[Slice] {
-        let Self { packed, blobs, slices: Slices(slices), .. } = self;
-        slices.clear();
-        slices.extend(blobs.iter().map(|blob| {
-            let bytes = blob.bytes(packed);
-            Slice { data: bytes.as_ptr(), len: bytes.len() }
-        }));
-        slices
+    /// The blobs, as the ABI has them.
+    pub(crate) fn blobs(&self) -> &[Slice] {
+        &self.blobs.0
     }
 
     /// Keeps the message's room for another one, but not what it held.
@@ -92,32 +91,23 @@ impl Sent {
 
         let head = self.head.as_mut_vec();
         head.clear();
-        self.packed.clear();
-        self.blobs.clear();
-        self.slices.0.clear();
-        let lists = self.blobs.capacity() * size_of::<Blob>() + self.slices.0.capacity() * size_of::<Slice>();
-        if head.capacity() + self.packed.capacity() + lists > KEPT {
+        let blobs =
+            self.blobs.0.capacity() * size_of::<Slice>() + self.shared.capacity() * size_of::<Bytes>();
+        if head.capacity() + self.packed.capacity() + blobs > KEPT {
             return;
         }
-        // A thread that ends has no next message.
+        self.packed.clear();
+        self.full.clear();
+        self.shared.clear();
+        self.blobs.0.clear();
         let former = SPARE.try_with(|spare| spare.replace(Some(self))).ok().flatten();
         // A reply is written by one thread and released by another, which would keep the room from the first.
         if let Some(former) = former {
             pool(|pool| {
                 if pool.len() < POOLED {
-                    pool.push(former)
+                    pool.push(former);
                 }
             });
-        }
-    }
-}
-
-impl Blob {
-    #[inline]
-    fn bytes<'a>(&'a self, packed: &'a [u8]) -> &'a [u8] {
-        match self {
-            Self::Packed { at, len } => packed.get(*at..at + len).unwrap_or_default(),
-            Self::Shared(bytes) => bytes,
         }
     }
 }
@@ -130,6 +120,7 @@ thread_local! {
 /// So much room is kept beside that of each thread.
 const POOLED: usize = 16;
 
+#[expect(clippy::vec_box, reason = "messages come and go as boxes")]
 fn pool<R>(work: impl FnOnce(&mut Vec<Box<Sent>>) -> R) -> R {
     static POOL: Mutex<Vec<Box<Sent>>> = Mutex::new(Vec::new());
 
@@ -148,11 +139,10 @@ mod tests {
         let small = |byte| Bytes::from(vec![byte; 100]);
         let large = Bytes::from(vec![7; PACKED + 1]);
         let mut sent = Sent::new();
-        for blob in [small(1), large.clone(), Bytes::new(), small(2)] {
-            sent.push(&blob);
+        for blob in [&small(1), &large, &Bytes::new(), &small(2)] {
+            sent.push(blob);
         }
-        assert!(sent.blobs().eq([&[1; 100][..], &large, &[], &[2; 100]]));
-        let [first, second, _, last] = sent.slices() else { panic!("there are four") };
+        let [first, second, _, last] = sent.blobs() else { panic!("there are four") };
         assert_eq!(second.data, large.as_ptr(), "large blobs are not copied");
         assert_eq!(last.data, first.data.wrapping_add(100), "small ones are in one place");
     }
@@ -179,7 +169,7 @@ mod tests {
         sent.push(&Bytes::from_static(b"secret"));
         sent.reuse();
         let sent = Sent::new();
-        assert_eq!((sent.head.as_slice().len(), sent.packed.len(), sent.blob_count()), (0, 0, 0));
+        assert_eq!((sent.head.as_slice().len(), sent.packed.len(), sent.blobs().len()), (0, 0, 0));
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Writer {
     /// Adds a blob and writes its position. Small ones are copied, large ones shared.
     #[inline]
     pub fn blob(&mut self, bytes: &Bytes) {
-        self.uint(self.0.blob_count() as u64);
+        self.uint(self.0.blobs().len() as u64);
         self.0.push(bytes);
     }
 
@@ -139,7 +139,7 @@ impl Writer {
 
 impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Writer({} bytes, {} blobs)", self.0.head.as_slice().len(), self.0.blob_count())
+        write!(f, "Writer({} bytes, {} blobs)", self.0.head.as_slice().len(), self.0.blobs().len())
     }
 }
 
