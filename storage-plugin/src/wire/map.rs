@@ -58,15 +58,18 @@ macro_rules! wire_map {
     (@count required $value:expr) => { 1 };
     (@count optional $value:expr) => { usize::from($value.is_some()) };
     (@count defaulted $value:expr) => { usize::from(!$value.is_empty()) };
-    (@write required $to:ident, $key:literal, $value:expr) => { $to.entry($key, &$value) };
+    (@write required $to:ident, $key:literal, $value:expr) => {{
+        $to.constant(const { &$crate::wire::writer::fix_str::<{ $key.len() + 1 }>($key) });
+        $crate::wire::Wire::write(&$value, $to);
+    }};
     (@write optional $to:ident, $key:literal, $value:expr) => {
         if let Some(value) = &$value {
-            $to.entry($key, value);
+            wire_map!(@write required $to, $key, *value);
         }
     };
     (@write defaulted $to:ident, $key:literal, $value:expr) => {
         if !$value.is_empty() {
-            $to.entry($key, &$value);
+            wire_map!(@write required $to, $key, $value);
         }
     };
     (@value required $from:ident) => { $from.read()? };

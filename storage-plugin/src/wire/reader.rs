@@ -25,6 +25,8 @@ const FIX_MAP: RangeInclusive<u8> = 0x80..=0x8f;
 const STR_8: u8 = 0xd9;
 const NIL: RangeInclusive<u8> = 0xc0..=0xc0;
 const FIX_POS: RangeInclusive<u8> = 0x00..=0x7f;
+/// An integer of eight bytes, which follow.
+const U_64: u8 = 0xcf;
 /// No more room than for so many items is made in advance, whatever length an array claims.
 const MAX_RESERVED: usize = 1024;
 
@@ -399,6 +401,13 @@ impl<'a> Reader<'a> {
     fn integer(&mut self, expected: &str) -> Result<Result<u64, i64>> {
         if let Some(value) = self.short(FIX_POS) {
             return Ok(Ok(value as u64));
+        }
+        // As times are.
+        if let [U_64, rest @ ..] = self.rest
+            && let Some((bytes, rest)) = rest.split_first_chunk()
+        {
+            self.rest = rest;
+            return Ok(Ok(u64::from_be_bytes(*bytes)));
         }
         let at = self.position();
         let signed = match self.marker(expected)? {

@@ -57,8 +57,14 @@ impl Writer {
     /// Writes an integer that is not negative.
     #[inline]
     pub fn uint(&mut self, value: u64) {
-        match u8::try_from(value) {
-            Ok(small @ 0..=0x7f) => self.0.head.as_mut_vec().push(small),
+        match (u8::try_from(value), u32::try_from(value)) {
+            (Ok(small @ 0..=0x7f), _) => self.0.head.as_mut_vec().push(small),
+            // As times are.
+            (_, Err(_)) => {
+                let mut large = [0xcf; 9];
+                large[1..].copy_from_slice(&value.to_be_bytes());
+                self.constant(&large);
+            }
             _ => written(encode::write_uint(&mut self.0.head, value)),
         }
     }
@@ -87,16 +93,28 @@ impl Writer {
         }
     }
 
+    /// Writes what is MessagePack already, and whose length is known when this is compiled.
+    #[inline]
+    pub(super) fn constant<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.0.head.as_mut_vec().extend_from_slice(bytes);
+    }
+
     /// Begins an array of `len` values.
     #[inline]
     pub fn array(&mut self, len: usize) {
-        written(encode::write_array_len(&mut self.0.head, len as u32));
+        match len {
+            0..=15 => self.0.head.as_mut_vec().push(0x90 | len as u8),
+            _ => written(encode::write_array_len(&mut self.0.head, len as u32)),
+        }
     }
 
     /// Begins a map of `len` pairs.
     #[inline]
     pub fn map(&mut self, len: usize) {
-        written(encode::write_map_len(&mut self.0.head, len as u32));
+        match len {
+            0..=15 => self.0.head.as_mut_vec().push(0x80 | len as u8),
+            _ => written(encode::write_map_len(&mut self.0.head, len as u32)),
+        }
     }
 
     /// Adds a blob and writes its position. Small ones are copied, large ones shared.
@@ -141,6 +159,18 @@ impl fmt::Debug for Writer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Writer({} bytes, {} blobs)", self.0.head.as_slice().len(), self.0.blobs().len())
     }
+}
+
+/// Text of at most 31 bytes, as MessagePack has it.
+pub(super) const fn fix_str<const N: usize>(text: &str) -> [u8; N] {
+    assert!(text.len() + 1 == N && N <= 32, "too long for a length of five bits");
+    let mut written = [0xa0 | text.len() as u8; N];
+    let mut at = 0;
+    while at < text.len() {
+        written[at + 1] = text.as_bytes()[at];
+        at += 1;
+    }
+    written
 }
 
 /// Writing to memory does not fail; the compiler agrees.
