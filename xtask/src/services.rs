@@ -1,4 +1,4 @@
-//! The servers that tests run against: what has to be installed for them, and servers that outlast one run.
+//! The servers that tests run against: what has to be installed for them and for other tests, and servers that outlast one run.
 //!
 //! Tests start servers themselves (`storage_testkit::servers`) and end them. Those that are started here save that time,
 //! and can be looked at: tests use them where the variables that `up` prints are set.
@@ -15,7 +15,7 @@ use crate::step::{Session, cargo};
 use crate::{secantusdb, workspace};
 
 /// A command that tests need, which has to know `--version`, and the Debian package that has it.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("postgres", "postgresql"),
@@ -25,6 +25,7 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("python3 -m ensurepip", "python3-venv"),
     ("make", "make"),
     ("c++", "g++"),
+    ("valgrind", "valgrind"),
 ];
 
 /// What `up` can start.

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 
 use bytes::Bytes;
+use rmp::Marker;
 use rmp::encode::{self, ValueWriteError};
 
 use super::Wire;
@@ -61,7 +62,7 @@ impl Writer {
             (Ok(small @ 0..=0x7f), _) => self.0.head.as_mut_vec().push(small),
             // As times are.
             (_, Err(_)) => {
-                let mut large = [0xcf; 9];
+                let mut large = [Marker::U64.to_u8(); 9];
                 large[1..].copy_from_slice(&value.to_be_bytes());
                 self.constant(&large);
             }
@@ -86,7 +87,7 @@ impl Writer {
             Ok(short @ 0..=31) => {
                 let head = self.0.head.as_mut_vec();
                 head.reserve(1 + text.len());
-                head.push(0xa0 | short);
+                head.push(Marker::FixStr(short).to_u8());
                 head.extend_from_slice(text.as_bytes());
             }
             _ => written(encode::write_str(&mut self.0.head, text)),
@@ -103,7 +104,7 @@ impl Writer {
     #[inline]
     pub fn array(&mut self, len: usize) {
         match len {
-            0..=15 => self.0.head.as_mut_vec().push(0x90 | len as u8),
+            0..=15 => self.0.head.as_mut_vec().push(Marker::FixArray(len as u8).to_u8()),
             _ => written(encode::write_array_len(&mut self.0.head, len as u32)),
         }
     }
@@ -112,7 +113,7 @@ impl Writer {
     #[inline]
     pub fn map(&mut self, len: usize) {
         match len {
-            0..=15 => self.0.head.as_mut_vec().push(0x80 | len as u8),
+            0..=15 => self.0.head.as_mut_vec().push(Marker::FixMap(len as u8).to_u8()),
             _ => written(encode::write_map_len(&mut self.0.head, len as u32)),
         }
     }
@@ -164,7 +165,7 @@ impl fmt::Debug for Writer {
 /// Text of at most 31 bytes, as MessagePack has it.
 pub(super) const fn fix_str<const N: usize>(text: &str) -> [u8; N] {
     assert!(text.len() + 1 == N && N <= 32, "too long for a length of five bits");
-    let mut written = [0xa0 | text.len() as u8; N];
+    let mut written = [Marker::FixStr(text.len() as u8).to_u8(); N];
     let mut at = 0;
     while at < text.len() {
         written[at + 1] = text.as_bytes()[at];
@@ -176,4 +177,44 @@ pub(super) const fn fix_str<const N: usize>(text: &str) -> [u8; N] {
 /// Writing to memory does not fail; the compiler agrees.
 fn written<T>(result: Result<T, ValueWriteError<Infallible>>) {
     let Ok(_) = result;
+}
+
+#[cfg(test)]
+mod tests {
+    use rmp::encode::ByteBuf;
+
+    use super::*;
+
+    fn head(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
+        let mut to = Writer::new();
+        write(&mut to);
+        to.into_message().head().to_vec()
+    }
+
+    /// What is written by hand here is what the library writes, on both sides of each limit.
+    #[test]
+    fn the_short_way_is_that_of_the_library() {
+        let library = |write: &dyn Fn(&mut ByteBuf)| {
+            let mut to = ByteBuf::new();
+            write(&mut to);
+            to.into_vec()
+        };
+        for bits in [0, 4, 5, 7, 8, 16, 31, 32, 33, 63] {
+            for value in [(1_u64 << bits) - 1, 1 << bits] {
+                assert_eq!(head(|to| to.uint(value)), library(&|to| written(encode::write_uint(to, value))));
+                let value = (value as i64).wrapping_neg();
+                assert_eq!(head(|to| to.int(value)), library(&|to| written(encode::write_sint(to, value))));
+            }
+        }
+        for len in [0, 1, 15, 16, 31, 32, 255, 256, 65_535, 65_536] {
+            let text = "a".repeat(len);
+            assert_eq!(head(|to| to.str(&text)), library(&|to| written(encode::write_str(to, &text))));
+            assert_eq!(
+                head(|to| to.array(len)),
+                library(&|to| written(encode::write_array_len(to, len as u32)))
+            );
+            assert_eq!(head(|to| to.map(len)), library(&|to| written(encode::write_map_len(to, len as u32))));
+        }
+        assert_eq!(fix_str::<6>("value").as_slice(), head(|to| to.str("value")));
+    }
 }

@@ -66,7 +66,8 @@ impl Test {
         });
         bar.finish_and_clear();
         let verdicts = verdicts.map_err(|error| Failure::io(OPERATION, &error))?;
-        let report = Report { entry, verdicts, not_run: server, seconds: started.elapsed().as_secs_f64() };
+        let seconds = started.elapsed().as_secs_f64();
+        let report = Report { entry, verdicts, not_run: server, seconds, volatile: self.volatile };
         report.print(out)
     }
 
@@ -107,6 +108,7 @@ struct Report {
     /// The cases that need a server.
     not_run: Vec<&'static Case>,
     seconds: f64,
+    volatile: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -144,8 +146,13 @@ impl Report {
         if total.failed == 0 {
             return Ok(Status::Done);
         }
+        let hint = if self.volatile {
+            ""
+        } else {
+            ". If its stores keep nothing when they are closed, add --volatile"
+        };
         let message = format!(
-            "{} of {} cases failed; each says above what it expects",
+            "{} of {} cases failed; each says above what it expects{hint}",
             total.failed,
             self.verdicts.len()
         );

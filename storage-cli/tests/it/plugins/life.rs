@@ -120,7 +120,11 @@ fn a_plugin_that_fails_is_told_case_by_case() {
     let shell = Shell::new();
     let file = shell.plugin("1.0.0");
     // It keeps nothing, and is said to.
-    let run = shell.run(&["plugin", "test", file.to_str().unwrap()]).expect(5).says("cases failed");
+    let run = shell
+        .run(&["plugin", "test", file.to_str().unwrap()])
+        .expect(5)
+        .says("cases failed")
+        .says("--volatile");
     assert!(run.text().contains("failed: errors_and_life::reopened_store_is_as_it_was: "));
     let run = shell.run(&["plugin", "test", file.to_str().unwrap(), "--json"]).expect(5);
     let report: Tree = serde_json::from_slice(&run.out).unwrap();
