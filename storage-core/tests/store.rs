@@ -65,10 +65,13 @@ async fn a_write_that_is_not_awaited_does_nothing() {
 #[tokio::test]
 async fn expiry_is_set_touched_and_cleared() {
     let users = store().collection::<u8>("users").unwrap();
-    users.put("short", &1).ttl(Duration::from_millis(20)).await.unwrap();
-    users.put("kept", &1).ttl(Duration::from_millis(20)).await.unwrap();
+    users.put("kept", &1).ttl(Duration::from_hours(1)).await.unwrap();
+    assert!(users.get_record("kept").await.unwrap().unwrap().expires_at.is_some());
     users.touch("kept", None).await.unwrap();
+    users.put("short", &1).ttl(Duration::from_hours(1)).await.unwrap();
     assert_eq!(users.get("short").await.unwrap(), Some(1));
+    // An error if it has expired before it is done.
+    let _ = users.touch("short", Some(Duration::from_millis(20))).await;
     tokio::time::sleep(Duration::from_millis(40)).await;
     assert_eq!(users.get("short").await.unwrap(), None);
     assert_eq!(users.get_record("kept").await.unwrap().unwrap().expires_at, None);
@@ -189,12 +192,14 @@ async fn counters_add_up_and_expire() {
     let store = store();
     let usage = store.counters("usage").unwrap();
     assert_eq!(usage.get("k", "n").await.unwrap(), 0);
-    assert_eq!(usage.increment("k", "n", 5).ttl(Duration::from_millis(30)).await.unwrap(), 5);
+    assert_eq!(usage.increment("k", "n", 5).ttl(Duration::from_hours(1)).await.unwrap(), 5);
     let several = usage.increment_many("k", [("n", 1), ("m", 2), ("n", 1)]).await.unwrap();
     assert_eq!((several["n"], several["m"]), (7, 2));
     assert_eq!(usage.all("k").await.unwrap(), several);
     assert_eq!(usage.increment("k", "n", i64::MAX).await.unwrap_err().kind(), ErrorKind::OutOfRange);
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(store.get(&Address::new("usage", "k").unwrap()).await.unwrap().unwrap().expires_at.is_some());
+    usage.touch("k", Some(Duration::from_millis(20))).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(40)).await;
     assert_eq!(usage.get("k", "n").await.unwrap(), 0);
     assert_eq!(usage.touch("k", None).await.unwrap_err().kind(), ErrorKind::NotFound);
     store.collection::<u8>("usage").unwrap().put("json", &1).await.unwrap();

@@ -65,7 +65,8 @@ fn a_runtime_that_nobody_drives_holds_up_no_deadline_of_another() {
     let (idle, driven) = (runtime(), runtime());
     let backend = hasty(&Fake::slow(60 * SECOND));
     let keys = [at("a")];
-    idle.block_on(async { tokio::time::timeout(SECOND / 10, backend.get(&keys)).await.unwrap_err() });
+    // It is given up, unless this thread is so late that its deadline is over too.
+    let _ = idle.block_on(async { tokio::time::timeout(SECOND / 10, backend.get(&keys)).await });
     let begun = std::time::Instant::now();
     let answer = driven.block_on(async { tokio::time::timeout(9 * SECOND, backend.get(&keys)).await });
     assert_eq!(answer.expect("it has a deadline").unwrap_err().kind(), ErrorKind::Timeout);

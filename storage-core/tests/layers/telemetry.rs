@@ -8,6 +8,7 @@ use storage_core::layer::{Around, Layer, Layers, Metrics, Tracing};
 use storage_core::{Backend, Batch, ErrorKind, Mutation, Retry};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::NoSubscriber;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -46,7 +47,7 @@ fn metrics_follow_the_conventions() {
         assert_eq!(unit, Some(metrics::Unit::Seconds));
         assert_eq!(description.as_deref(), Some("Duration of database client operations."));
         let DebugValue::Histogram(values) = value else { panic!("{value:?}") };
-        assert!(values.iter().all(|value| (0.0..1.0).contains(&value.into_inner())), "{values:?}");
+        assert!(values.iter().all(|value| (0.0..60.0).contains(&value.into_inner())), "{values:?}");
         let labels: Fields = key.key().labels().map(|l| (l.key().to_owned(), l.value().to_owned())).collect();
         recorded.push((labels, values.len()));
     }
@@ -126,6 +127,15 @@ struct Capture {
     events: Arc<Mutex<Vec<(String, Fields)>>>,
 }
 
+impl Capture {
+    fn subscriber(&self) -> impl tracing::Subscriber + use<> {
+        // With one subscriber, whoever comes to a span first is asked whether anybody wants it, which may be another
+        // test's thread; with two, both are.
+        let _ = tracing::subscriber::set_global_default(NoSubscriber::new());
+        tracing_subscriber::registry().with(self.clone())
+    }
+}
+
 struct Into<'a>(&'a mut Fields);
 
 impl Visit for Into<'_> {
@@ -162,7 +172,7 @@ impl<S: tracing::Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<
 #[test]
 fn tracing_follows_the_conventions_and_shows_no_keys() {
     let capture = Capture::default();
-    let subscriber = tracing_subscriber::registry().with(capture.clone());
+    let subscriber = capture.subscriber();
     let fake = Fake::failing(1, ErrorKind::Unavailable, Retry::Never);
     let stack = Around::new(Tracing, fake);
     tracing::subscriber::with_default(subscriber, || {
@@ -206,7 +216,7 @@ fn tracing_follows_the_conventions_and_shows_no_keys() {
 #[test]
 fn tracing_holds_all_attempts_in_one_span() {
     let capture = Capture::default();
-    let subscriber = tracing_subscriber::registry().with(capture.clone());
+    let subscriber = capture.subscriber();
     let fake = Fake::failing(2, ErrorKind::Busy, Retry::Safe);
     let stack =
         Layers::none().with(Layer::Tracing).with(Layer::Retry(Default::default())).apply(fake.clone());

@@ -27,7 +27,7 @@ const MAX_OUTPUT: u64 = 4 << 20;
 /// How much of what the process wrote to its standard error is told, in bytes.
 const ERROR_TAIL: usize = 1_000;
 /// How long after its end the output of a process is waited for: processes that it started may hold it open.
-const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
+const OUTPUT_LIMIT: Duration = Duration::from_secs(5);
 
 /// That a library was tried with success, and with what: another C library or host is another matter.
 #[derive(Clone, Debug, Serialize, Deserialize)]

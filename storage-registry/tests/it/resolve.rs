@@ -168,6 +168,9 @@ fn deprecated_and_experimental_types_warn() {
     let registry = registry(&["redis@1.0.0", "mongo@1.0.0", "file@1.0.0"]);
     registry.set_status("redis", &version("1.0.0"), Status::Deprecated).unwrap();
     registry.set_status("mongo", &version("1.0.0"), Status::Experimental).unwrap();
+    // With one subscriber, whoever comes to a warning first is asked whether anybody wants it, which may be another
+    // test's thread; with two, both are.
+    let _ = tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::new());
     let warnings = |reference: &str| {
         let (reader, writer) = std::io::pipe().unwrap();
         let subscriber =

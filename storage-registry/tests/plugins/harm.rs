@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use storage_registry::plugins::PluginState;
 use storage_registry::{ErrorKind, Registry, RegistryEvent, Status};
@@ -112,15 +112,17 @@ fn a_process_that_lives_is_not_blamed_and_a_slow_open_not_for_long() {
         assert!(timed_out);
         assert!(markers(&place).is_empty(), "an open that is dropped is over");
 
+        let begun = Instant::now();
         let slow = registry.open_backend("slow:");
         tokio::pin!(slow);
         assert!(tokio::time::timeout(Duration::from_millis(100), &mut slow).await.is_err());
-        assert_eq!(markers(&place).len(), 1);
+        let stays = |markers: usize| assert!(markers == 1 || begun.elapsed() > Duration::from_millis(1_800));
+        stays(markers(&place).len());
         assert_eq!(place.states(), "slow@1.0.0 enabled");
         assert!(run_elsewhere(&place, "").success());
-        assert_eq!(markers(&place).len(), 1);
+        stays(markers(&place).len());
         assert!(tokio::time::timeout(Duration::from_millis(2_500), &mut slow).await.is_err());
-        assert!(markers(&place).is_empty());
+        eventually("the marker stays", || markers(&place).is_empty());
     });
     assert_eq!(place.states(), "slow@1.0.0 enabled");
 }

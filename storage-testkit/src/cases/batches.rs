@@ -321,17 +321,18 @@ pub async fn readers_never_see_half_a_batch(cx: Cx) {
     let keys: Vec<String> = (0..8).map(|i| format!("k{i}")).collect();
     let round = |n: u64| Batch::atomic(keys.iter().map(|key| put(&users, key, json!(n))).collect());
     write_all(&*backend, round(0)).await;
+    let rounds: Vec<_> = (1..).map(round).take(2_000).collect();
     let until = Instant::now() + WATCH;
     let writer = tokio::spawn({
-        let (backend, rounds) = (backend.clone(), (1..).map(round).take(2_000).collect::<Vec<_>>());
+        let backend = backend.clone();
         async move {
-            let mut written = 0;
-            for batch in rounds.iter().take_while(|_| Instant::now() < until) {
+            for batch in &rounds {
                 write_all(&*backend, batch.clone()).await;
-                written += 1;
                 tokio::task::yield_now().await;
+                if Instant::now() >= until {
+                    break;
+                }
             }
-            written
         }
     });
     let readers: Vec<_> = (0..3)
@@ -339,8 +340,7 @@ pub async fn readers_never_see_half_a_batch(cx: Cx) {
             let (backend, asked) =
                 (backend.clone(), keys.iter().map(|key| address(&users, key)).collect::<Vec<_>>());
             tokio::spawn(async move {
-                let mut reads = 0;
-                while Instant::now() < until {
+                loop {
                     let read = ok(backend.get(&asked).await, "get");
                     let seen: Vec<u64> = read
                         .iter()
@@ -348,17 +348,17 @@ pub async fn readers_never_see_half_a_batch(cx: Cx) {
                         .map(|number| number.expect("a number was put"))
                         .collect();
                     assert!(seen.iter().all(|n| *n == seen[0]), "reader {reader} saw half a batch: {seen:?}");
-                    reads += 1;
                     tokio::task::yield_now().await;
+                    if Instant::now() >= until {
+                        break;
+                    }
                 }
-                reads
             })
         })
         .collect();
-    let written: u64 = writer.await.expect("the writer does not fail");
+    writer.await.expect("the writer does not fail");
     for reader in readers {
-        let reads: u64 = reader.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        assert!(reads > 0 && written > 0, "nothing was tried: {written} batches, {reads} reads");
+        reader.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     }
 }
 

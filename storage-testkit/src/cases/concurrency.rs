@@ -193,6 +193,13 @@ pub async fn dropped_future_leaves_no_half_write(cx: Cx) {
         assert!(written <= i, "a value that was not written yet");
         assert!(read.iter().all(|tree| *tree == value(written)), "write {i} is there by half");
     }
-    write_all(&*backend, batch(1_000)).await;
-    assert_eq!(get_json(&*backend, &collection, "a").await, Some(value(1_000)), "the backend works on");
+    // What was given up last may still be done, after the first of these.
+    for _ in 0..50 {
+        write_all(&*backend, batch(1_000)).await;
+        if get_json(&*backend, &collection, "a").await == Some(value(1_000)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("writes are lost after one that was given up");
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use storage_core::{
-    Batch, CollectionName, Count, ErrorKind, Feature, Filter, Maintenance, Mutation, Precondition, Query,
-    Timestamp, ValueKind,
+    Backend, Batch, CollectionName, Count, ErrorKind, Feature, Filter, Maintenance, Mutation, Precondition,
+    Query, Record, Timestamp, ValueKind,
 };
 
 use crate::Cx;
@@ -123,11 +123,8 @@ pub async fn put_without_ttl_clears_it(cx: Cx) {
 /// A touch moves the expiry and keeps the rest.
 pub async fn touch_extends(cx: Cx) {
     let (backend, users) = (cx.open().await, cx.collection());
-    // The first expiry leaves time for the touch.
-    let (first, later) = (in_millis(1_500), in_millis(HOUR));
-    write_ok(&*backend, put(&users, "ada", json!({"n": 1})).expiring(Some(first))).await;
-    let before = get_record(&*backend, &users, "ada").await;
-    write_ok(&*backend, Mutation::touch(address(&users, "ada"), Some(later))).await;
+    let later = in_millis(HOUR);
+    let (before, first) = touched_in_time(&*backend, &users, Some(later)).await;
     let after = get_record(&*backend, &users, "ada").await;
     assert_eq!(after.expires_at, Some(later));
     assert_eq!(after.value, before.value, "a touch keeps the value");
@@ -151,12 +148,32 @@ pub async fn touch_extends(cx: Cx) {
 /// A touch without a time lets the record stay for good.
 pub async fn touch_clears(cx: Cx) {
     let (backend, users) = (cx.open().await, cx.collection());
-    let at = in_millis(1_500);
-    write_ok(&*backend, put(&users, "ada", json!(1)).expiring(Some(at))).await;
-    write_ok(&*backend, Mutation::touch(address(&users, "ada"), None)).await;
+    let (_, at) = touched_in_time(&*backend, &users, None).await;
     assert_eq!(get_record(&*backend, &users, "ada").await.expires_at, None);
     pass(at).await;
-    assert_eq!(get_json(&*backend, &users, "ada").await, Some(json!(1)));
+    assert_eq!(get_json(&*backend, &users, "ada").await, Some(json!({"n": 1})));
+}
+
+/// Puts the record `ada`, which expires soon, and touches it before that. Returns what the touch found, and when it
+/// would have expired.
+async fn touched_in_time(
+    backend: &dyn Backend,
+    users: &CollectionName,
+    expires_at: Option<Timestamp>,
+) -> (Record, Timestamp) {
+    for patience in [500, 5_000, 50_000] {
+        let first = in_millis(patience);
+        let written = write_one(backend, put(users, "ada", json!({"n": 1})).expiring(Some(first))).await;
+        let found = backend.get(&addresses(users, &["ada"])).await;
+        let touched = write_one(backend, Mutation::touch(address(users, "ada"), expires_at)).await;
+        if Timestamp::now() < first {
+            ok(written, "a put");
+            ok(touched, "a touch of a record that has not expired");
+            let found = ok(found, "get").remove(0).expect("a record that has not expired");
+            return (found, first);
+        }
+    }
+    panic!("a put, a get and a touch take longer than 50 s");
 }
 
 /// There is nothing to touch where no record is, or where it has expired; a touch makes none.
@@ -312,7 +329,7 @@ pub async fn batch_expiries(cx: Cx) {
 }
 
 /// Leaves behind records that have expired, and that no sweep took on purpose.
-async fn expire(backend: &dyn storage_core::Backend, collection: &CollectionName, keys: &[&str]) {
+async fn expire(backend: &dyn Backend, collection: &CollectionName, keys: &[&str]) {
     let at = in_millis(SOON);
     let puts = keys.iter().map(|key| put(collection, key, json!({"n": 1})).expiring(Some(at)));
     write_all(backend, Batch::independent(puts.collect())).await;

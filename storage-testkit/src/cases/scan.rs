@@ -154,24 +154,23 @@ pub async fn every_stable_record_exactly_once_under_writes(cx: Cx) {
                     1 => format!("s{:03}-w{writer}", n * 37 % 1_000),
                     _ => format!("z{writer}-{n}"),
                 };
-                let mut written = 0;
-                while Instant::now() < until {
+                for written in 0.. {
                     let old = Mutation::delete(address(&users, &key(written.max(2) - 2)));
                     write_all(
                         &*backend,
                         Batch::independent(vec![put(&users, &key(written), json!(written)), old]),
                     )
                     .await;
-                    written += 1;
                     tokio::task::yield_now().await;
+                    if Instant::now() >= until {
+                        break;
+                    }
                 }
-                written
             })
         })
         .collect();
-    let mut rounds = 0;
-    for limit in [7, 1, 33, 200, 64].into_iter().cycle().take_while(|_| Instant::now() < until) {
-        let (seen, what) = if rounds % 2 == 0 {
+    for (round, limit) in [7, 1, 33, 200, 64].into_iter().cycle().enumerate() {
+        let (seen, what) = if round % 2 == 0 {
             (keys_of(&scan_all(&*backend, &users, "", limit).await), "scan")
         } else {
             (keys_all(&*backend, &users, "", limit).await, "keys")
@@ -184,13 +183,14 @@ pub async fn every_stable_record_exactly_once_under_writes(cx: Cx) {
         }
         times.retain(|_, times| *times != 1);
         assert!(times.is_empty(), "{what}, {limit} a page: not exactly once, but so many times: {times:?}");
-        rounds += 1;
+        if Instant::now() >= until {
+            break;
+        }
         // A backend that never waits would keep this thread from the writers.
         tokio::task::yield_now().await;
     }
     for writer in writers {
-        let written = writer.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
-        assert!(written > 0 && rounds > 0, "nothing was tried: {written} writes, {rounds} rounds");
+        writer.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     }
 }
 

@@ -1,10 +1,11 @@
 //! One server process.
 
+use std::fs::File;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
@@ -20,16 +21,25 @@ const START: Duration = Duration::from_secs(30);
 /// How long a server may take to stand still, or to end when it is asked to because its value is dropped.
 const END: Duration = Duration::from_secs(10);
 
-/// A loopback port on which nothing listens, and on the port 10,000 above neither (the bus of a Redis Cluster).
+/// A loopback port on which nothing listens, and on the port 10,000 above neither (the bus of a Redis Cluster). It is
+/// not given out again, in this process or in another one of the same user, as long as this process lives.
 ///
 /// # Errors
 /// [`Unavailable`](ErrorKind::Unavailable) if none is found.
 pub fn free_port() -> Result<u16> {
+    // Locked while this process lives: a server that starts does not listen yet, and one that is restarted not always.
+    static GIVEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let locks =
+        std::env::temp_dir().join(format!("storage-test-ports-{}", rustix::process::getuid().as_raw()));
+    std::fs::create_dir_all(&locks).map_err(|error| trouble(&locks.display().to_string(), &error))?;
     for _ in 0..200 {
         // Below the range from which the system gives ports to clients, so that none takes it in between.
         let port = fastrand::u16(16_000..22_000);
+        let lock = File::create(locks.join(port.to_string()));
+        let lock = lock.map_err(|error| trouble(&locks.display().to_string(), &error))?;
         let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        if free(port) && free(port + 10_000) {
+        if lock.try_lock().is_ok() && free(port) && free(port + 10_000) {
+            GIVEN.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
             return Ok(port);
         }
     }
@@ -227,7 +237,7 @@ impl Process {
     }
 
     fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
-        self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -256,4 +266,17 @@ pub(super) fn not_installed(program: &str, install: &str) -> Error {
 
 pub(super) fn trouble(what: &str, error: &io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, format!("{what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn no_port_is_given_twice() {
+        let ports: HashSet<u16> = (0..500).map(|_| free_port().unwrap()).collect();
+        assert_eq!(ports.len(), 500);
+    }
 }
