@@ -170,6 +170,7 @@ async fn a_reader_beside_many_writers_gets_everything() {
     let own = Arc::new(Own::open().await);
     let start = own.now().await;
     let stop = Arc::new(AtomicBool::new(false));
+    let settled = Arc::new(AtomicBool::new(false));
     let mut writers = Vec::new();
     for writer in 0..WRITERS {
         let (own, stop) = (own.clone(), stop.clone());
@@ -187,12 +188,15 @@ async fn a_reader_beside_many_writers_gets_everything() {
         }));
     }
     let reader = {
-        let (own, stop) = (own.clone(), stop.clone());
+        let (own, settled) = (own.clone(), settled.clone());
         tokio::spawn(async move {
-            let (mut seen, mut after, mut idle) = (BTreeMap::new(), start, 0);
-            while idle < 2 {
+            let (mut seen, mut after) = (BTreeMap::new(), start);
+            loop {
+                let last = settled.load(Ordering::Relaxed);
                 let (events, next) = own.page(Some(&after), Duration::from_millis(300)).await;
-                idle = if events.is_empty() && stop.load(Ordering::Relaxed) { idle + 1 } else { 0 };
+                if last && events.is_empty() {
+                    return seen;
+                }
                 for event in events {
                     let tree =
                         event.record.expect("nothing is removed").value.as_json().unwrap().tree().unwrap();
@@ -200,7 +204,6 @@ async fn a_reader_beside_many_writers_gets_everything() {
                 }
                 after = next;
             }
-            seen
         })
     };
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -209,6 +212,7 @@ async fn a_reader_beside_many_writers_gets_everything() {
     for writer in writers {
         made.extend(writer.await.unwrap());
     }
+    settled.store(true, Ordering::Relaxed);
     let seen = reader.await.unwrap();
     assert!(made.len() > 40, "{} changes", made.len());
     assert_eq!(seen, made);

@@ -53,7 +53,7 @@ impl Faulty {
         // A server that says it is no primary is looked at again after this time.
         let url = harness::with(&url, "heartbeatFrequencyMS", "500");
         let url = parameters.iter().fold(url, |url, (name, value)| harness::with(&url, name, value));
-        let backend = harness::open(&url).await.unwrap();
+        let backend = recovers(|| harness::open(&url)).await;
         let faulty = Self { backend, admin, application, _one_at_a_time: one_at_a_time };
         faulty.heal().await;
         faulty
@@ -89,7 +89,8 @@ impl Faulty {
 async fn alone(parameters: &str) -> (MongoServer, Arc<dyn Backend>) {
     let settings = MongoSettings { journaled: true, ..MongoSettings::default() };
     let server = MongoServer::start(&settings).unwrap();
-    let backend = harness::open(&format!("{}?{parameters}", server.url())).await.unwrap();
+    let url = format!("{}?{parameters}", server.url());
+    let backend = recovers(|| harness::open(&url)).await;
     (server, backend)
 }
 

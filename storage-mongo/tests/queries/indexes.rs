@@ -1,13 +1,13 @@
 //! How indexes are made and dropped, and what unique ones refuse.
 
-use std::time::Duration;
-
 use mongodb::IndexModel;
 use mongodb::bson::doc;
 use mongodb::options::IndexOptions;
 use serde_json::json;
 use storage_core::{ErrorKind, Filter, IndexSpec, Json, Mutation, Path, Query, Retry, Timestamp};
-use storage_testkit::helpers::{address, expect_kind, keys_of, ok, put, put_json, write_one};
+use storage_testkit::helpers::{
+    address, expect_kind, in_millis, keys_of, ok, pass, put, put_json, write_one,
+};
 use storage_testkit::queries;
 
 use crate::{Own, name, rounds};
@@ -114,19 +114,25 @@ async fn expired_records_hold_nothing() {
     let own = Own::open().await;
     let (backend, collection) = (&*own.backend, name("users"));
     let put = |key: &str| Mutation::put(address(&collection, key), Json::from(json!({"u": 1})));
-    let soon = || Timestamp::now().saturating_add(Duration::from_secs(2));
-    let wait = || tokio::time::sleep(Duration::from_millis(2_100));
-    for key in ["a", "b"] {
-        ok(write_one(backend, put(key).expiring(Some(soon()))).await, "a put");
-    }
+    // First they live for long, so that a slow machine does not find them expired too early.
+    let live_until = async |keys: &[&str], at: Timestamp| {
+        for key in keys {
+            ok(write_one(backend, put(key).expiring(Some(at))).await, "a put");
+        }
+    };
+    live_until(&["a", "b"], in_millis(600_000)).await;
     let early = backend.ensure_index(&unique("u")).await;
     expect_kind(early, ErrorKind::Conflict, "two hold the same still");
-    wait().await;
+    let soon = in_millis(2_000);
+    live_until(&["a", "b"], soon).await;
+    pass(soon).await;
     assert!(ok(backend.ensure_index(&unique("u")).await, "ensure_index"), "once both have expired");
 
-    ok(write_one(backend, put("c").expiring(Some(soon()))).await, "a put");
+    live_until(&["c"], in_millis(600_000)).await;
     expect_kind(write_one(backend, put("d")).await, ErrorKind::Conflict, "it is held still");
-    wait().await;
+    let soon = in_millis(2_000);
+    live_until(&["c"], soon).await;
+    pass(soon).await;
     ok(write_one(backend, put("d")).await, "once the holder has expired");
 }
 

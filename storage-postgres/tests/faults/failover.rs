@@ -1,7 +1,7 @@
 //! Primaries that die and are replaced by their replica, both of which the URL names.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -9,11 +9,11 @@ use storage_core::{Address, Backend, CollectionName, ErrorKind, Retry, Store};
 use storage_testkit::helpers::{put, write_one};
 use storage_testkit::servers::{PostgresReplica, PostgresServer, PostgresSettings};
 
-use crate::{expect, get, harness, of_the_connection, put_one, recovers, timed};
+use crate::{expect, get, harness, more, of_the_connection, put_one, recovers, timed};
 
 /// No call takes longer: a second to connect to each of two hosts, a second for the reply, each up to three times, and
-/// pauses.
-const DEADLINE: Duration = Duration::from_secs(12);
+/// pauses; and as long again for a slow machine.
+const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Pair {
     primary: PostgresServer,
@@ -40,14 +40,22 @@ fn collection(writer: usize) -> CollectionName {
 }
 
 /// Writes until it is told to end; the keys that were acknowledged.
-async fn load(backend: Arc<dyn Backend>, writer: usize, ended: Arc<AtomicBool>) -> Vec<Address> {
+async fn load(
+    backend: Arc<dyn Backend>,
+    writer: usize,
+    ended: Arc<AtomicBool>,
+    total: Arc<AtomicU64>,
+) -> Vec<Address> {
     let mut acknowledged = Vec::new();
     for i in (0..).take_while(|_| !ended.load(Ordering::Relaxed)) {
         let mutation = put(&collection(writer), &format!("k{i}"), json!(i));
         let address = mutation.address.clone();
         let (took, written) = timed(write_one(&*backend, mutation)).await;
         match written {
-            Ok(_) => acknowledged.push(address),
+            Ok(_) => {
+                total.fetch_add(1, Ordering::Relaxed);
+                acknowledged.push(address);
+            }
             Err(error) => of_the_connection(&error),
         }
         assert!(took < DEADLINE, "a write took {took:?}");
@@ -59,24 +67,31 @@ async fn load(backend: Arc<dyn Backend>, writer: usize, ended: Arc<AtomicBool>) 
 /// Ends a primary under load and promotes its replica. All writers go on, and nothing that was acknowledged is lost.
 async fn survives(end: impl Fn(&PostgresServer)) {
     let pair = Pair::start();
-    let backend = harness::open(&pair.url("timeout=1s&connect_timeout=1s&acquire_timeout=1s")).await.unwrap();
+    let url = pair.url("timeout=1s&connect_timeout=1s&acquire_timeout=1s");
+    let backend = recovers(|| harness::open(&url)).await;
     let store = Store::new(backend.clone());
     let ended = Arc::new(AtomicBool::new(false));
-    let tasks: Vec<_> =
-        (0..8).map(|writer| tokio::spawn(load(store.backend().clone(), writer, ended.clone()))).collect();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let totals: Vec<_> = (0..8).map(|_| Arc::new(AtomicU64::new(0))).collect();
+    let tasks = totals.iter().enumerate().map(|(writer, total)| {
+        tokio::spawn(load(store.backend().clone(), writer, ended.clone(), total.clone()))
+    });
+    let tasks: Vec<_> = tasks.collect();
+    for total in &totals {
+        more(total, 20).await;
+    }
     end(&pair.primary);
     tokio::time::sleep(Duration::from_millis(300)).await;
     pair.replica.promote().unwrap();
     let promoted = Instant::now();
     recovers(|| put_one(&*backend, "after")).await;
-    assert!(promoted.elapsed() < Duration::from_secs(10), "writing goes on after {:?}", promoted.elapsed());
+    assert!(promoted.elapsed() < DEADLINE, "writing goes on after {:?}", promoted.elapsed());
     // The writers as well, by themselves.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    for total in &totals {
+        more(total, 20).await;
+    }
     ended.store(true, Ordering::Relaxed);
     for task in tasks {
         let acknowledged = task.await.unwrap();
-        assert!(acknowledged.len() > 20, "only {} writes were acknowledged", acknowledged.len());
         for addresses in acknowledged.chunks(500) {
             for (address, record) in addresses.iter().zip(recovers(|| backend.get(addresses)).await) {
                 assert!(record.is_some(), "{address} was acknowledged, and is lost");

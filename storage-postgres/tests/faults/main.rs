@@ -16,6 +16,8 @@ mod terminated;
 mod values;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -71,6 +73,17 @@ async fn sum(backend: &dyn Backend, key: &str) -> u64 {
         Some(Value::Counters(fields)) => u64::try_from(fields["n"]).unwrap(),
         Some(other) => panic!("{other:?}"),
     }
+}
+
+/// Waits until so many more puts are acknowledged.
+async fn more(total: &AtomicU64, count: u64) {
+    let goal = total.load(Ordering::Relaxed) + count;
+    let reached = async {
+        while total.load(Ordering::Relaxed) < goal {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(RECOVERY, reached).await.expect("writing goes on");
 }
 
 /// Another program that has a record of the store locked until its connection is dropped.

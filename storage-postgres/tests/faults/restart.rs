@@ -9,7 +9,7 @@ use storage_core::{Backend, Retry, Store};
 use storage_testkit::helpers::{address, put, write_one};
 use storage_testkit::servers::PostgresServer;
 
-use crate::{alone, increment, increment_atomically, of_the_connection, recovers, sum, users};
+use crate::{alone, increment, increment_atomically, more, of_the_connection, recovers, sum, users};
 
 /// What one writer has done.
 #[derive(Default)]
@@ -98,15 +98,4 @@ async fn load(backend: &dyn Backend, task: usize, ended: &AtomicBool, total: &At
         }
     }
     done
-}
-
-/// Waits until so many more puts are acknowledged.
-async fn more(total: &AtomicU64, count: u64) {
-    let goal = total.load(Ordering::Relaxed) + count;
-    let reached = async {
-        while total.load(Ordering::Relaxed) < goal {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(crate::RECOVERY, reached).await.expect("writing goes on");
 }

@@ -45,7 +45,7 @@ async fn interrupted_indexes_are_made_anew() {
     }
     assert_ne!(pid, 0, "the index is being made");
     let put = Mutation::put(address(&collection, "k2"), Json::from(json!({"email": "new"})));
-    let put = tokio::time::timeout(Duration::from_secs(3), write_one(&*own.backend, put)).await;
+    let put = tokio::time::timeout(Duration::from_secs(15), write_one(&*own.backend, put)).await;
     ok(put.expect("writers do not wait for it"), "a put");
 
     making.abort();

@@ -1,7 +1,5 @@
 //! Servers that refuse what they are asked for.
 
-use std::time::Duration;
-
 use serde_json::json;
 use storage_core::{Error, ErrorKind, HealthStatus, Mutation, Retry, Value};
 use storage_testkit::helpers::{address, get_json, put_json, write_one};
@@ -29,11 +27,18 @@ async fn a_replica_is_read_only() {
 /// While a server reads its data from disk it refuses everything.
 #[tokio::test]
 async fn a_server_that_loads_is_waited_for() {
-    // Makes reading slow enough to be seen: 20 ms for each key.
-    let slow = ["--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024"];
+    // Makes reading slow enough to be seen: 100 ms for each key. The server answers after every 1,024 bytes, so after each.
+    let slow = [
+        "--key-load-delay",
+        "100000",
+        "--loading-process-events-interval-bytes",
+        "1024",
+        "--rdbcompression",
+        "no",
+    ];
     let (server, backend) = alone(slow).await;
     for i in 0..100 {
-        put_json(&*backend, &users(), &format!("k{i}"), json!("x".repeat(100))).await;
+        put_json(&*backend, &users(), &format!("k{i}"), json!("x".repeat(1_100))).await;
     }
     // The delay is for the compact format.
     server.command(&["BGREWRITEAOF"]).unwrap();
@@ -50,6 +55,8 @@ async fn a_server_that_loads_is_waited_for() {
     assert!(refused.message().contains("memory"), "{refused:?}");
     expect(put_one(&*backend, "k1").await, ErrorKind::Unavailable, Retry::Safe, "loading");
     assert_eq!(backend.health().await.unwrap().status, HealthStatus::Down);
+    // What is left is read at once.
+    server.command(&["CONFIG", "SET", "key-load-delay", "0"]).unwrap();
     recovers(|| get(&*backend, "k1")).await;
     put_one(&*backend, "k1").await.unwrap();
 }
@@ -179,9 +186,13 @@ async fn another_programs_script_makes_it_busy() {
         .stdout(std::process::Stdio::null())
         .spawn();
     let mut endless = endless.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    recovers(|| async {
+        let told = server.command(&["PING"])?;
+        if told.contains("BUSY") { Ok(()) } else { Err(Error::new(ErrorKind::Unavailable, told)) }
+    })
+    .await;
     let (read, written) = (get(&*backend, "ada").await, increment(&*backend, "n").await);
-    server.command(&["SCRIPT", "KILL"]).unwrap();
+    assert_eq!(server.command(&["SCRIPT", "KILL"]).unwrap().trim(), "OK", "it runs");
     endless.wait().unwrap();
     expect(read, ErrorKind::Busy, Retry::Safe, "script");
     expect(written, ErrorKind::Busy, Retry::Safe, "script");
