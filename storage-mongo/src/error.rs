@@ -10,14 +10,14 @@ use storage_core::{Error, ErrorKind, Retry};
 /// |---|---|---|
 /// | 11000, 11001, 12582 (unique index) | `conflict` | never |
 /// | 112, 251 (another transaction, or this one is gone) | `conflict` | safe |
-/// | 24, 46 (locks) | `busy` | safe |
+/// | 24, 46 (locks), 365 (the cache is full of what is not written yet) | `busy` | safe |
 /// | 10107, 13435, 13436, 10058 (no primary), 133 (no such member) | `unavailable` | safe: it was not begun |
 /// | 6, 7, 43, 89, 91, 189, 202, 234, 9001, 11600, 11602 (cut off, stepped down, stopped) | `unavailable` | if idempotent |
 /// | 50, 262 (time), 64 (not replicated in time) | `timeout` | if idempotent |
 /// | 79, 100 (write concern that cannot be met; the write is done here) | `unavailable` | if idempotent |
 /// | 11, 18, 8000 | `unauthenticated` | never |
 /// | 13 | `permission_denied` | never |
-/// | 10334, 17280, 17419, 17420, 292 (size) | `too_large` | never |
+/// | 10334, 17280, 17419, 17420, 292 (size), 388 (a transaction larger than the cache takes) | `too_large` | never |
 /// | 14031 | `storage_full` | never |
 /// | 26, 27 | `not_found` | never |
 /// | 85, 86 (index of another kind) | `conflict` | never |
@@ -27,14 +27,14 @@ use storage_core::{Error, ErrorKind, Retry};
 const CODES: &[(&[i32], ErrorKind, Retry)] = &[
     (&[11000, 11001, 12582], ErrorKind::Conflict, Retry::Never),
     (&[112, 251], ErrorKind::Conflict, Retry::Safe),
-    (&[24, 46], ErrorKind::Busy, Retry::Safe),
+    (&[24, 46, 365], ErrorKind::Busy, Retry::Safe),
     (&[10107, 13435, 13436, 10058, 133], ErrorKind::Unavailable, Retry::Safe),
     (&[6, 7, 43, 89, 91, 189, 202, 234, 9001, 11600, 11602], ErrorKind::Unavailable, Retry::IfIdempotent),
     (&[50, 64, 262], ErrorKind::Timeout, Retry::IfIdempotent),
     (&[79, 100], ErrorKind::Unavailable, Retry::IfIdempotent),
     (&[11, 18, 8000], ErrorKind::Unauthenticated, Retry::Never),
     (&[13], ErrorKind::PermissionDenied, Retry::Never),
-    (&[10334, 17280, 17419, 17420, 292], ErrorKind::TooLarge, Retry::Never),
+    (&[10334, 17280, 17419, 17420, 292, 388], ErrorKind::TooLarge, Retry::Never),
     (&[14031], ErrorKind::StorageFull, Retry::Never),
     (&[26, 27], ErrorKind::NotFound, Retry::Never),
     (&[85, 86], ErrorKind::Conflict, Retry::Never),

@@ -13,19 +13,24 @@ use crate::{
     timed, users,
 };
 
-/// A server that is no primary has done nothing, and says so.
+/// A server that is no primary, or whose locks or cache are not free, has done nothing, and says so.
 #[tokio::test]
-async fn no_primary_means_not_done() {
+async fn refused_for_now_means_not_done() {
     let faulty = Faulty::open(&[]).await;
     let backend = &*faulty.backend;
     put_json(backend, &users(), "ada", json!("before")).await;
-    for code in [10107, 13435] {
+    for (code, kind) in [
+        (10107, ErrorKind::Unavailable),
+        (13435, ErrorKind::Unavailable),
+        (24, ErrorKind::Busy),
+        (365, ErrorKind::Busy),
+    ] {
         faulty.fail(1, WRITES, doc! {"errorCode": code}).await;
         let put = write_one(backend, put(&users(), "ada", json!("after"))).await;
-        expect(put, ErrorKind::Unavailable, Retry::Safe, "");
+        expect(put, kind, Retry::Safe, "");
         assert_eq!(get_json(backend, &users(), "ada").await, Some(json!("before")));
         faulty.fail(1, WRITES, doc! {"errorCode": code}).await;
-        expect(increment(backend, "n").await, ErrorKind::Unavailable, Retry::Safe, "");
+        expect(increment(backend, "n").await, kind, Retry::Safe, "");
         assert_eq!(sum(backend, "n").await, 0);
     }
     put_one(backend, "ada").await.unwrap();
@@ -157,6 +162,7 @@ async fn refusals_have_their_kinds() {
         (13, ErrorKind::PermissionDenied),
         (18, ErrorKind::Unauthenticated),
         (10334, ErrorKind::TooLarge),
+        (388, ErrorKind::TooLarge),
         (14031, ErrorKind::StorageFull),
         (59, ErrorKind::Unsupported),
         (8, ErrorKind::Internal),

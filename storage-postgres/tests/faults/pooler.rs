@@ -24,7 +24,10 @@ async fn many_stores_share_few_connections() {
     let settings =
         PostgresSettings { password: Some(harness::PASSWORD.to_owned()), ..PostgresSettings::default() };
     let (server, pooler) = pooler(&settings);
-    let url = format!("{}?prepared_statements=false&pool_max=10&statement_timeout=7777ms", pooler.url());
+    // A hundred connections at once take a slow machine longer than a store waits by default.
+    let patience = "timeout=60s&connect_timeout=60s&acquire_timeout=60s";
+    let parameters = format!("prepared_statements=false&pool_max=10&statement_timeout=7777ms&{patience}");
+    let url = format!("{}?{parameters}", pooler.url());
     let mut stores = Vec::new();
     for _ in 0..10 {
         stores.push(harness::open(&url).await.unwrap());
