@@ -116,11 +116,12 @@ fn a_process_that_lives_is_not_blamed_and_a_slow_open_not_for_long() {
         let slow = registry.open_backend("slow:");
         tokio::pin!(slow);
         assert!(tokio::time::timeout(Duration::from_millis(100), &mut slow).await.is_err());
-        let stays = |markers: usize| assert!(markers == 1 || begun.elapsed() > Duration::from_millis(1_800));
-        stays(markers(&place).len());
+        // It goes two seconds after the open began, which a slow machine may have used up by then.
+        let is_marked = || markers(&place).len() == 1 || begun.elapsed() > Duration::from_millis(1_800);
+        assert!(is_marked(), "an open under way is marked");
         assert_eq!(place.states(), "slow@1.0.0 enabled");
         assert!(run_elsewhere(&place, "").success());
-        stays(markers(&place).len());
+        assert!(is_marked(), "another process takes no marker away");
         assert!(tokio::time::timeout(Duration::from_millis(2_500), &mut slow).await.is_err());
         eventually("the marker stays", || markers(&place).is_empty());
     });
